@@ -1,0 +1,132 @@
+//! Attachments: volumes that are visible at a mount point of this node. The node's journal is the truth.
+
+use crate::failure::{Failure, FailureCode};
+use crate::job::JobKey;
+use crate::mount_point::MountPoint;
+use crate::volume::VolumeId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Why a volume is attached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// A job asked for it: attached again after a reboot.
+    Job(JobKey),
+    /// Docker gave this id: void after a reboot.
+    Docker(String),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(key) => write!(formatter, "{key}"),
+            Self::Docker(id) => write!(formatter, "docker `{id}`"),
+        }
+    }
+}
+
+/// A volume that is, or is to be, visible at a mount point: written before anything is made for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Which volume.
+    pub volume: VolumeId,
+    /// Where.
+    pub mount_point: MountPoint,
+    /// The directories that DVS makes for it, outermost first. Removed with it, if empty.
+    pub made_directories: Vec<MountPoint>,
+    /// Why. Detached after the last one.
+    pub holders: BTreeSet<Holder>,
+}
+
+/// All attachments of this node, and the rules between them.
+#[derive(Clone, Debug, Default)]
+pub struct AttachmentBook {
+    by_mount_point: BTreeMap<MountPoint, Attachment>,
+}
+
+impl AttachmentBook {
+    /// The attachment at `mount_point`.
+    #[must_use]
+    pub fn at(&self, mount_point: &MountPoint) -> Option<&Attachment> {
+        self.by_mount_point.get(mount_point)
+    }
+
+    /// The attachment of `volume`.
+    #[must_use]
+    pub fn of(&self, volume: &VolumeId) -> Option<&Attachment> {
+        self.by_mount_point.values().find(|attachment| attachment.volume == *volume)
+    }
+
+    /// All of them, in order of their mount points.
+    pub fn iter(&self) -> impl Iterator<Item = &Attachment> {
+        self.by_mount_point.values()
+    }
+
+    /// Enters `attachment`, replacing the one at the same mount point.
+    pub fn put(&mut self, attachment: Attachment) {
+        self.by_mount_point.insert(attachment.mount_point.clone(), attachment);
+    }
+
+    /// Forgets the attachment at `mount_point`.
+    pub fn remove(&mut self, mount_point: &MountPoint) {
+        self.by_mount_point.remove(mount_point);
+    }
+
+    /// Whether `volume` may be attached at `mount_point`.
+    ///
+    /// # Errors
+    /// [`FailureCode::Conflict`] when another volume is there, when the path lies inside or above the mount
+    /// point of another, or when the volume is attached elsewhere.
+    pub fn admit(&self, volume: &VolumeId, mount_point: &MountPoint) -> Result<(), Failure> {
+        let conflict = |detail| Err(Failure::new(FailureCode::Conflict, detail));
+        for other in self.by_mount_point.values() {
+            let there = &other.mount_point;
+            if there == mount_point && other.volume != *volume {
+                return conflict(format!("volume `{}` is attached at `{there}`", other.volume));
+            }
+            if there != mount_point && other.volume == *volume {
+                return conflict(format!("volume `{volume}` is attached at `{there}`"));
+            }
+            if mount_point.is_below(there) {
+                return conflict(format!("`{mount_point}` is inside volume `{}` at `{there}`", other.volume));
+            }
+            if there.is_below(mount_point) {
+                return conflict(format!("`{mount_point}` is above volume `{}` at `{there}`", other.volume));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{StoreName, VolumeName};
+
+    fn id(name: &str) -> VolumeId {
+        VolumeId { store: StoreName::new("loop").unwrap(), name: VolumeName::new(name).unwrap() }
+    }
+
+    fn at(path: &str) -> MountPoint {
+        MountPoint::new(path).unwrap()
+    }
+
+    #[test]
+    fn a_volume_has_one_mount_point_and_a_mount_point_one_volume() {
+        let mut book = AttachmentBook::default();
+        book.put(Attachment {
+            volume: id("a"),
+            mount_point: at("/mnt/a"),
+            made_directories: vec![],
+            holders: BTreeSet::new(),
+        });
+        assert!(book.admit(&id("a"), &at("/mnt/a")).is_ok(), "again is no conflict");
+        assert!(book.admit(&id("b"), &at("/mnt/b")).is_ok());
+        for (volume, path) in [("b", "/mnt/a"), ("a", "/mnt/b"), ("b", "/mnt/a/x"), ("b", "/mnt")] {
+            let refused = book.admit(&id(volume), &at(path)).unwrap_err();
+            assert_eq!(refused.code(), FailureCode::Conflict, "{volume} at {path}");
+        }
+        book.remove(&at("/mnt/a"));
+        assert!(book.admit(&id("b"), &at("/mnt/a")).is_ok());
+    }
+}

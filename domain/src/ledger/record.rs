@@ -1,0 +1,90 @@
+//! What is remembered of a job, and the answers that follow from it.
+
+use crate::failure::FailureReport;
+use crate::job::{Answer, Job, JobKey, Status};
+use crate::time::Timestamp;
+use crate::volume::VolumeId;
+
+/// The number under which a refusal waits until its answer is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RefusalNumber(pub u64);
+
+/// A job as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRecord {
+    /// The job, whole: a repeat must have the same content.
+    pub job: Job,
+    /// Its place in the order of arrival.
+    pub number: u64,
+    /// When it arrived. Its time limit counts from here, also while the agent is down.
+    pub received: Timestamp,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+/// How far a job is, as far as the disk says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Accepted: `PENDING` is sent, work waits or runs. That `PENDING` was acknowledged is not on disk yet.
+    Accepted,
+    /// The work has ended.
+    Finished(Finished),
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// With success or not.
+    pub outcome: Outcome,
+    /// The volume that it was about, where that is known.
+    pub volume: Option<VolumeId>,
+    /// Whether it changed that volume: a finished job of another id about the same volume can then not be
+    /// repeated any more.
+    pub changed: bool,
+    /// Its place in the order in which jobs ended.
+    pub order: u64,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How far its answers are.
+    pub answers: AnswerState,
+}
+
+/// With success or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was asked is true, and durable.
+    Done,
+    /// It is not, and nothing of the attempt is left.
+    Failed(FailureReport),
+}
+
+/// How far the answers of a finished job are. Each state is on disk before what it allows is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerState {
+    /// The broker has not acknowledged `PENDING`: the final answer must wait.
+    PendingUnacknowledged,
+    /// The final answer may have been sent: `PENDING` is never sent again.
+    FinalUnacknowledged,
+    /// The broker has acknowledged the final answer.
+    Acknowledged,
+}
+
+impl JobRecord {
+    /// The job's identity.
+    #[must_use]
+    pub fn key(&self) -> JobKey {
+        self.job.key()
+    }
+
+    pub(super) fn pending_answer(&self) -> Answer {
+        Answer { sender: self.job.sender.clone(), job: Some(self.job.id.clone()), status: Status::Pending }
+    }
+
+    pub(super) fn final_answer(&self, outcome: &Outcome) -> Answer {
+        let status = match outcome {
+            Outcome::Done => Status::Done,
+            Outcome::Failed(report) => Status::Failed(report.clone()),
+        };
+        Answer { sender: self.job.sender.clone(), job: Some(self.job.id.clone()), status }
+    }
+}

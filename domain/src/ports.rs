@@ -1,0 +1,267 @@
+//! The ports: what the core asks of the world. Each doc comment is the contract that every adapter keeps,
+//! also after an error. All are usable as `dyn`; a blocking system call runs on a thread for blocking work
+//! inside the adapter that makes it, and has its own time limit where it can be given one.
+
+use crate::attachment::Attachment;
+use crate::failure::Failure;
+use crate::job::{Answer, Job, JobKey, Refusal};
+use crate::ledger::{JobRecord, RefusalNumber};
+use crate::mount_point::MountPoint;
+use crate::names::VolumeName;
+use crate::time::Timestamp;
+use crate::volume::{Entry, FileSystem, StoreDescription, Usage, Volume};
+use async_trait::async_trait;
+use std::any::Any;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where volumes live. Every implementation passes the `store-contract` suite. Idempotent; one volume, one
+/// operation at a time, different volumes side by side; what it says is on disk before it says it.
+#[async_trait]
+pub trait VolumeStore: Send + Sync {
+    /// What the store is called, what it can do, and what it fills in.
+    fn describe(&self) -> StoreDescription;
+
+    /// Makes `volume` exist, whole and durable, or leaves nothing behind and says why not. When something of
+    /// that name is there it is not touched: [`Created::AlreadyThere`] gives what is there, and the caller
+    /// compares.
+    ///
+    /// # Errors
+    /// `no-space`, `damaged` (something broken has that name), `store-unavailable`, `unsupported`, or
+    /// `internal` with the step that failed; also what could not be undone.
+    async fn create(&self, volume: &Volume) -> Result<Created, Failure>;
+
+    /// Makes sure that nothing is called `name`, and that its room is free. The caller has detached it.
+    ///
+    /// # Errors
+    /// `in-use` when something still holds it: then nothing has changed. `damaged`, `store-unavailable`.
+    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure>;
+
+    /// What is called `name`, read anew from the store.
+    ///
+    /// # Errors
+    /// `store-unavailable`.
+    async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure>;
+
+    /// Every entry in order of its name, a damaged one with its reason: one never hides the others.
+    ///
+    /// # Errors
+    /// `store-unavailable`.
+    async fn list(&self) -> Result<Vec<Entry>, Failure>;
+
+    /// How much room `name` takes.
+    ///
+    /// # Errors
+    /// `not-found`, `store-unavailable`.
+    async fn usage(&self, name: &VolumeName) -> Result<Usage, Failure>;
+
+    /// What to attach for `name`. Asking again gives the same device or directory: one image never has two
+    /// loop devices. The device stays while the source, or an attachment made from it, is there.
+    ///
+    /// # Errors
+    /// `not-found`, `damaged`, `store-unavailable`, `internal` with the step.
+    async fn source(&self, name: &VolumeName) -> Result<Source, Failure>;
+}
+
+/// What creating found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The volume was made.
+    New,
+    /// It, or something of its name, was there, and is untouched.
+    AlreadyThere(Box<Volume>),
+}
+
+/// What destroying found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destroyed {
+    /// The volume was there, and is gone.
+    Gone,
+    /// Nothing of that name was there.
+    NothingThere,
+}
+
+/// What to attach, and what keeps it there until it is attached.
+pub struct Source {
+    /// What it is.
+    pub kind: SourceKind,
+    _keep: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// The kinds of things that can be attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A block device with a file system on it.
+    Device {
+        /// The device's node, such as `/dev/loop3`.
+        path: PathBuf,
+        /// What is on it.
+        file_system: FileSystem,
+    },
+    /// A directory of this host.
+    Directory(PathBuf),
+}
+
+impl Source {
+    /// A source that stays by itself.
+    #[must_use]
+    pub fn new(kind: SourceKind) -> Self {
+        Self { kind, _keep: None }
+    }
+
+    /// A source that stays as long as `keep` does, such as an open loop device.
+    #[must_use]
+    pub fn kept_by(kind: SourceKind, keep: impl Any + Send + Sync) -> Self {
+        Self { kind, _keep: Some(Box::new(keep)) }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(formatter)
+    }
+}
+
+/// Mount points: the only port that touches them. Paths are resolved below their allowed root so that no
+/// component is a link, also not one that is swapped in while a call runs.
+#[async_trait]
+pub trait Attachments: Send + Sync {
+    /// What attaching at `mount_point` would find. Changes nothing.
+    ///
+    /// # Errors
+    /// `forbidden-path` for a path with a link, or outside every root; `conflict` for something that is no
+    /// directory on the way or at the end.
+    async fn survey(&self, mount_point: &MountPoint) -> Result<Survey, Failure>;
+
+    /// Makes `source` visible at `mount_point`, `nosuid,nodev` and without `lost+found`, after making the
+    /// directories `missing` (outermost first). Already so → nothing is touched. After an error nothing is
+    /// mounted, and the directories that this call made are gone.
+    ///
+    /// # Errors
+    /// As [`Attachments::survey`]; `conflict` for a foreign mount; `damaged` when the file system cannot be
+    /// mounted; `internal` with the step.
+    async fn attach(
+        &self,
+        source: &Source,
+        mount_point: &MountPoint,
+        missing: &[MountPoint],
+    ) -> Result<(), Failure>;
+
+    /// Makes `source` no longer visible at `mount_point`, by a plain unmount: never lazy, never forced.
+    ///
+    /// # Errors
+    /// `in-use` when something in this mount namespace holds it: then nothing has changed. `conflict` for a
+    /// foreign mount.
+    async fn detach(&self, source: &Source, mount_point: &MountPoint) -> Result<Detached, Failure>;
+
+    /// Removes those of `directories` (outermost first) that are empty directories and no mount points,
+    /// innermost first; stops at the first that stays.
+    ///
+    /// # Errors
+    /// `internal` when an empty one cannot be removed.
+    async fn remove_directories(&self, directories: &[MountPoint]) -> Result<(), Failure>;
+}
+
+/// What attaching at a mount point would find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The directories that would have to be made, outermost first; the last is the mount point.
+    pub missing: Vec<MountPoint>,
+    /// What is mounted exactly there, if anything, such as "tmpfs (tmpfs)".
+    pub mounted: Option<String>,
+    /// Whether files that are there would be hidden.
+    pub hides_files: bool,
+}
+
+/// What detaching found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detached {
+    /// It was there, and is not any more.
+    Gone,
+    /// Nothing was mounted there.
+    NothingThere,
+}
+
+/// What the node must remember: jobs, answers to send, attachments.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Everything that was committed, whole. Called once, at start.
+    ///
+    /// # Errors
+    /// `damaged` when what is there cannot be read.
+    async fn load(&self) -> Result<Remembered, Failure>;
+
+    /// Makes all of `changes` durable, or none of them. What forgets or finishes something succeeds on a full
+    /// disk too: the journal keeps room for it.
+    ///
+    /// # Errors
+    /// `no-space`, or `internal` with the step; then nothing has changed.
+    async fn commit(&self, changes: &[Change]) -> Result<(), Failure>;
+}
+
+/// One thing to remember or to forget. Forgetting what is not there is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Remember a job, replacing what was remembered of it.
+    PutJob(Box<JobRecord>),
+    /// Forget a job.
+    DropJob(JobKey),
+    /// Remember a refusal until its answer is acknowledged.
+    PutRefusal(RefusalNumber, Refusal),
+    /// Forget a refusal.
+    DropRefusal(RefusalNumber),
+    /// Remember an attachment, replacing the one at its mount point.
+    PutAttachment(Attachment),
+    /// Forget the attachment at this mount point.
+    DropAttachment(MountPoint),
+}
+
+/// What a journal held at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Jobs, in any order.
+    pub jobs: Vec<JobRecord>,
+    /// Refusals whose answers are not acknowledged.
+    pub refusals: Vec<(RefusalNumber, Refusal)>,
+    /// Attachments.
+    pub attachments: Vec<Attachment>,
+}
+
+/// The way back to senders.
+#[async_trait]
+pub trait Answers: Send + Sync {
+    /// Gives `answer` to the broker, and returns once the broker has acknowledged it; a broker that is away is
+    /// awaited for as long as it takes. Cancelling loses nothing but the certainty.
+    async fn publish(&self, answer: &Answer);
+}
+
+/// Where front doors hand in what arrives.
+#[async_trait]
+pub trait JobIntake: Send + Sync {
+    /// Takes `arrival`; returns once it, or its refusal, is on disk: only then is the sender's message
+    /// acknowledged. Arrivals are taken in the order of the calls.
+    ///
+    /// # Errors
+    /// When the agent is stopping: then the message is not acknowledged, and comes again.
+    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed>;
+}
+
+/// The agent is stopping and takes nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is stopping and takes no more jobs")]
+pub struct IntakeClosed;
+
+/// What a front door made of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// A well-formed job.
+    Job(Job),
+    /// Something else, and why.
+    Refused(Refusal),
+}
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
