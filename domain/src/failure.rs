@@ -157,6 +157,11 @@ impl fmt::Display for FailureCode {
 /// [`Failure::chain`] prints everything, once, where the failure is handled.
 #[derive(Debug)]
 pub struct Failure {
+    parts: Box<Parts>, // Boxed: the error path must not make every result large.
+}
+
+#[derive(Debug)]
+struct Parts {
     code: FailureCode,
     subject: Option<String>,
     step: Option<&'static str>,
@@ -169,7 +174,7 @@ pub struct Failure {
 impl Failure {
     /// A failure of kind `code`; `detail` is a lower-case fragment that names the thing.
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
-        Self {
+        let parts = Parts {
             code,
             subject: None,
             step: None,
@@ -177,7 +182,8 @@ impl Failure {
             hint: None,
             source: None,
             undo: Vec::new(),
-        }
+        };
+        Self { parts: Box::new(parts) }
     }
 
     /// A failure of kind [`FailureCode::Internal`] with what a library or system call said.
@@ -188,48 +194,48 @@ impl Failure {
     /// Names the step of the work that failed. The innermost step stays.
     #[must_use]
     pub fn at_step(mut self, step: &'static str) -> Self {
-        self.step.get_or_insert(step);
+        self.parts.step.get_or_insert(step);
         self
     }
 
     /// Names what was being done, such as "cannot create volume `loop/a` at `/mnt/a`".
     #[must_use]
     pub fn while_doing(mut self, subject: impl Into<String>) -> Self {
-        self.subject = Some(subject.into());
+        self.parts.subject = Some(subject.into());
         self
     }
 
     /// Keeps what a library or system call said.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.parts.source = Some(source.into());
         self
     }
 
     /// Replaces the code's general hint by one for this case.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.parts.hint = Some(hint.into());
         self
     }
 
     /// Keeps a failure to undo beside the failure that made the undoing necessary.
     #[must_use]
     pub fn undo_failed(mut self, undo: Failure) -> Self {
-        self.undo.push(undo);
+        self.parts.undo.push(undo);
         self
     }
 
     /// The kind, to act on.
     #[must_use]
     pub fn code(&self) -> FailureCode {
-        self.code
+        self.parts.code
     }
 
     /// What can be done about it.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref().or(self.code.hint())
+        self.parts.hint.as_deref().or(self.parts.code.hint())
     }
 
     /// Everything: the thing, the step, the causes, and what could not be undone.
@@ -245,7 +251,7 @@ impl Failure {
             }
             source = cause.source();
         }
-        for undo in &self.undo {
+        for undo in &self.parts.undo {
             text.push_str("; undoing failed too: ");
             text.push_str(&undo.chain());
         }
@@ -255,25 +261,25 @@ impl Failure {
     /// The part that is stored and sent.
     #[must_use]
     pub fn report(&self) -> FailureReport {
-        FailureReport { code: self.code, error: self.chain(), hint: self.hint().map(str::to_owned) }
+        FailureReport { code: self.parts.code, error: self.chain(), hint: self.hint().map(str::to_owned) }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(subject) = &self.subject {
+        if let Some(subject) = &self.parts.subject {
             write!(formatter, "{subject}: ")?;
         }
-        if let Some(step) = self.step {
+        if let Some(step) = self.parts.step {
             write!(formatter, "step `{step}`: ")?;
         }
-        formatter.write_str(&self.detail)
+        formatter.write_str(&self.parts.detail)
     }
 }
 
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.parts.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 

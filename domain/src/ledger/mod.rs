@@ -1,3 +1,248 @@
-//! To come.
+//! The ledger decides, the agent acts: [`Ledger::on`] is told what happened and says what to do. It has no
+//! clock, no threads and no I/O, so that every order of events can be tried.
+//!
+//! What it keeps true, whatever the order of events, repeats and restarts:
+//! - a job is on disk before `PENDING` is sent, and `PENDING` is sent before its work starts;
+//! - the final answer is sent after the outcome is on disk, and after the broker has acknowledged `PENDING`;
+//! - after a final answer never `PENDING`;
+//! - a repeat causes no work;
+//! - jobs about one volume, one mount point or nested mount points are one lane: one at a time, in the order
+//!   in which they arrived;
+//! - at most [`Limits::workers`] jobs run and at most [`Limits::queue`] wait; each has an answer within
+//!   [`Limits::job_milliseconds`], and work that still hangs then keeps its lane until it has returned.
+//!
+//! What a restart does with a job, by what the disk says of it:
+//!
+//! | phase | answers | a restart |
+//! |---|---|---|
+//! | accepted, within its time | | sends `PENDING` again, does the work again (every step is idempotent) |
+//! | accepted, overdue | | sends `PENDING` again, undoes what is half-done, then fails it with `timeout` |
+//! | finished | `PENDING` unacknowledged | sends `PENDING`, then the final answer |
+//! | finished | final unacknowledged | sends the final answer |
+//! | finished | acknowledged | remembers it, to answer repeats |
+//! | refused | unacknowledged | sends the refusal |
+
+mod admission;
+mod ending;
+mod lane;
 mod record;
+mod restart;
+
 pub use record::{AnswerState, Finished, JobRecord, Outcome, Phase, RefusalNumber};
+
+use crate::failure::FailureReport;
+use crate::job::{Answer, Job, JobKey, Refusal};
+use crate::mount_point::MountPoint;
+use crate::names::StoreName;
+use crate::ports::Change;
+use crate::time::Timestamp;
+use crate::volume::VolumeId;
+use lane::Lane;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A well-formed job arrived.
+    Requested(Job),
+    /// Something arrived that is no job, or none that can be taken.
+    Refused(Refusal),
+    /// The journal could not take a job that had arrived: it was never accepted.
+    JobNotRecorded(JobKey, FailureReport),
+    /// The journal could not take a refusal.
+    RefusalNotRecorded(RefusalNumber),
+    /// The broker has this answer.
+    Acknowledged(AnswerId),
+    /// The work of a job has ended.
+    Ended {
+        /// Which job.
+        key: JobKey,
+        /// How.
+        outcome: Outcome,
+        /// The volume it was about, if the work got that far.
+        volume: Option<VolumeId>,
+        /// Whether that volume was made or destroyed.
+        changed: bool,
+    },
+    /// Work that was to be abandoned will be undone, and must not count any more.
+    Abandoned(JobKey),
+    /// Abandoned work has returned, and is undone.
+    Released(JobKey),
+    /// Time has passed.
+    Tick,
+}
+
+/// What to do, in this order. When a [`Effect::Record`] fails, what follows it from the same event is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make these changes durable.
+    Record(Vec<Change>),
+    /// Send, and tell when it is acknowledged.
+    Answer(AnswerId, Answer),
+    /// Start the work of a job.
+    Work(Job, Attempt),
+    /// Tell the work of a job to stop and undo itself, unless it has ended.
+    Abandon(JobKey),
+}
+
+/// Which answer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnswerId {
+    /// `PENDING` of a job.
+    Pending(JobKey),
+    /// `DONE` or `FAILED` of a job.
+    Final(JobKey),
+    /// `FAILED` of what was refused.
+    Refusal(RefusalNumber),
+    /// `FAILED` of what the journal could not take: nothing waits for it.
+    Unrecorded,
+}
+
+/// What the work of a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// Make it true.
+    Do,
+    /// Undo what a cut-off attempt has left, because the job is overdue.
+    Undo,
+}
+
+/// The ledger's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Jobs that run at once, at least 1.
+    pub workers: usize,
+    /// Jobs that wait; more are refused with `busy`.
+    pub queue: usize,
+    /// How long a job may take, waiting included, in milliseconds. The contract promises an answer within
+    /// 110 s of `PENDING`.
+    pub job_milliseconds: u64,
+    /// How many jobs are remembered at least.
+    pub remembered_min: usize,
+    /// How long jobs are remembered at least, in milliseconds.
+    pub remembered_milliseconds: u64,
+    /// Refusals that wait for their acknowledgement; more go unanswered.
+    pub refusals: usize,
+    /// Operations that hang past their time; with more, new jobs are refused with `busy`.
+    pub stuck: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            workers: 8,
+            queue: 1024,
+            job_milliseconds: 100_000,
+            remembered_min: 10_000,
+            remembered_milliseconds: 7 * 24 * 60 * 60 * 1000,
+            refusals: 10_000,
+            stuck: 64,
+        }
+    }
+}
+
+/// All jobs of this node that are not forgotten, and the rules between them.
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    default_store: StoreName,
+    jobs: BTreeMap<JobKey, Known>,
+    /// Every known job, oldest first: in this order they are forgotten.
+    by_age: VecDeque<JobKey>,
+    /// Jobs that wait for their lane and a worker, in order of arrival.
+    waiting: VecDeque<JobKey>,
+    /// Jobs whose work runs, those that are being abandoned included.
+    running: BTreeMap<JobKey, Lane>,
+    /// Lanes of work that hangs past its time; the jobs are answered.
+    stuck: BTreeMap<JobKey, Lane>,
+    refusals: BTreeSet<RefusalNumber>,
+    attached: BTreeMap<MountPoint, VolumeId>,
+    /// The order number of the last job that changed a volume, or what is at a mount point.
+    last_change: BTreeMap<Subject, u64>,
+    next_number: u64,
+    next_order: u64,
+    next_refusal: u64,
+}
+
+/// A known job, and what is not on disk of it.
+#[derive(Debug)]
+struct Known {
+    record: JobRecord,
+    lane: Lane,
+    pending_acknowledged: bool,
+    /// Whether work of it may have been cut off by a restart: then giving up means undoing.
+    may_have_run: bool,
+    /// Whether its work has been told to stop.
+    abandoning: bool,
+}
+
+/// What a job can change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Volume(VolumeId),
+    At(MountPoint),
+}
+
+impl Ledger {
+    /// Decides what follows from `event`, which happened at `now`.
+    pub fn on(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+        match event {
+            Event::Requested(job) => self.requested(job, now),
+            Event::Refused(refusal) => self.refuse(refusal),
+            Event::JobNotRecorded(key, report) => self.job_not_recorded(&key, report, now),
+            Event::RefusalNotRecorded(number) => {
+                self.refusals.remove(&number);
+                Vec::new()
+            }
+            Event::Acknowledged(id) => self.acknowledged(id),
+            Event::Ended { key, outcome, volume, changed } => self.ended(&key, outcome, volume, changed, now),
+            Event::Abandoned(key) => self.abandoned(&key, now),
+            Event::Released(key) => {
+                self.stuck.remove(&key);
+                self.schedule(now)
+            }
+            Event::Tick => self.tick(now),
+        }
+    }
+
+    /// Jobs that wait or run.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
+    /// Jobs whose work runs, hanging ones included.
+    #[must_use]
+    pub fn working(&self) -> usize {
+        self.running.len() + self.stuck.len()
+    }
+
+    /// Starts what may start: in order of arrival, no lane twice, no more than there are workers.
+    fn schedule(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut ahead: Vec<Lane> = Vec::new();
+        let mut index = 0;
+        while self.running.len() < self.limits.workers.max(1) && index < self.waiting.len() {
+            let key = &self.waiting[index];
+            let Some(known) = self.jobs.get(key) else {
+                self.waiting.remove(index);
+                continue;
+            };
+            let lane = known.lane.clone();
+            let blocked = ahead.iter().chain(self.running.values()).any(|other| other.overlaps(&lane))
+                || self.stuck.values().any(|other| other.overlaps(&lane));
+            if blocked {
+                ahead.push(lane);
+                index += 1;
+                continue;
+            }
+            let overdue = now.milliseconds_since(known.record.received) >= self.limits.job_milliseconds
+                && known.may_have_run;
+            let attempt = if overdue { Attempt::Undo } else { Attempt::Do };
+            effects.push(Effect::Work(known.record.job.clone(), attempt));
+            self.running.insert(key.clone(), lane);
+            self.waiting.remove(index);
+        }
+        effects
+    }
+}

@@ -1,0 +1,232 @@
+//! What follows from ends: of work, of time, of an answer's way.
+
+use super::{AnswerId, AnswerState, Effect, Event, Finished, JobRecord, Ledger, Outcome, Phase, Subject};
+use crate::failure::{Failure, FailureCode};
+use crate::job::{JobKey, JobKind};
+use crate::ports::Change;
+use crate::time::Timestamp;
+use crate::volume::VolumeId;
+
+impl Ledger {
+    pub(super) fn ended(
+        &mut self,
+        key: &JobKey,
+        outcome: Outcome,
+        volume: Option<VolumeId>,
+        changed: bool,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        if self.running.remove(key).is_none() {
+            return Vec::new(); // Answered when it was abandoned; `Released` ends its lane.
+        }
+        self.note_attachment(key, &outcome, volume.as_ref());
+        let mut effects = self.finish(key, outcome, volume, changed, now);
+        effects.extend(self.schedule(now));
+        effects
+    }
+
+    pub(super) fn abandoned(&mut self, key: &JobKey, now: Timestamp) -> Vec<Effect> {
+        let Some(lane) = self.running.remove(key) else { return Vec::new() };
+        let seconds = self.limits.job_milliseconds / 1000;
+        let late = Failure::new(
+            FailureCode::Timeout,
+            format!("not finished within {seconds} s; it is being undone"),
+        );
+        let mut effects = self.finish(key, Outcome::Failed(late.report()), None, false, now);
+        let behind: Vec<JobKey> = self
+            .waiting
+            .iter()
+            .filter(|waiting| self.jobs.get(waiting).is_some_and(|known| known.lane.overlaps(&lane)))
+            .cloned()
+            .collect();
+        for waiting in behind {
+            let busy =
+                Failure::new(FailureCode::Busy, format!("an earlier operation on this volume hangs ({key})"));
+            effects.extend(self.give_up(&waiting, &busy, now));
+        }
+        self.stuck.insert(key.clone(), lane);
+        effects.extend(self.schedule(now));
+        effects
+    }
+
+    pub(super) fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
+        let limit = self.limits.job_milliseconds;
+        let overdue = |record: &JobRecord| now.milliseconds_since(record.received) >= limit;
+        let mut effects = Vec::new();
+        for key in self.running.keys() {
+            if let Some(known) =
+                self.jobs.get_mut(key).filter(|known| !known.abandoning && overdue(&known.record))
+            {
+                known.abandoning = true;
+                effects.push(Effect::Abandon(key.clone()));
+            }
+        }
+        let late: Vec<JobKey> = self
+            .waiting
+            .iter()
+            .filter(|key| {
+                self.jobs.get(key).is_some_and(|known| overdue(&known.record) && !known.may_have_run)
+            })
+            .cloned()
+            .collect();
+        for key in late {
+            let waited = Failure::new(
+                FailureCode::Timeout,
+                format!("waited {} s behind other jobs, not started", limit / 1000),
+            );
+            effects.extend(self.give_up(&key, &waited, now));
+        }
+        effects.extend(self.forget(now));
+        effects.extend(self.schedule(now));
+        effects
+    }
+
+    pub(super) fn acknowledged(&mut self, id: AnswerId) -> Vec<Effect> {
+        match id {
+            AnswerId::Unrecorded => Vec::new(),
+            AnswerId::Refusal(number) => {
+                self.refusals.remove(&number);
+                vec![Effect::Record(vec![Change::DropRefusal(number)])]
+            }
+            AnswerId::Pending(key) => {
+                let Some(known) = self.jobs.get_mut(&key) else { return Vec::new() };
+                known.pending_acknowledged = true;
+                let Phase::Finished(finished) = &mut known.record.phase else { return Vec::new() };
+                if finished.answers != AnswerState::PendingUnacknowledged {
+                    return Vec::new();
+                }
+                finished.answers = AnswerState::FinalUnacknowledged;
+                let outcome = finished.outcome.clone();
+                vec![
+                    Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))]),
+                    Effect::Answer(AnswerId::Final(key), known.record.final_answer(&outcome)),
+                ]
+            }
+            AnswerId::Final(key) => {
+                let Some(known) = self.jobs.get_mut(&key) else { return Vec::new() };
+                let Phase::Finished(finished) = &mut known.record.phase else { return Vec::new() };
+                if finished.answers != AnswerState::FinalUnacknowledged {
+                    return Vec::new();
+                }
+                finished.answers = AnswerState::Acknowledged;
+                vec![Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))])]
+            }
+        }
+    }
+
+    /// Whether a later job has changed what the finished job `key` was about.
+    pub(super) fn is_superseded(&self, key: &JobKey) -> bool {
+        let Some(Phase::Finished(finished)) = self.jobs.get(key).map(|known| &known.record.phase) else {
+            return false;
+        };
+        self.subjects(key, finished.volume.as_ref())
+            .iter()
+            .any(|subject| self.last_change.get(subject).is_some_and(|order| *order > finished.order))
+    }
+
+    pub(super) fn subjects(&self, key: &JobKey, volume: Option<&VolumeId>) -> Vec<Subject> {
+        let mount_point =
+            self.jobs.get(key).and_then(|known| known.record.job.request.target().mount_point());
+        let mut subjects: Vec<Subject> = volume.cloned().map(Subject::Volume).into_iter().collect();
+        subjects.extend(mount_point.cloned().map(Subject::At));
+        subjects
+    }
+
+    fn finish(
+        &mut self,
+        key: &JobKey,
+        outcome: Outcome,
+        volume: Option<VolumeId>,
+        changed: bool,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let order = self.next_order;
+        self.next_order += 1;
+        if changed {
+            for subject in self.subjects(key, volume.as_ref()) {
+                self.last_change.insert(subject, order);
+            }
+        }
+        let Some(known) = self.jobs.get_mut(key) else { return Vec::new() };
+        let answers = if known.pending_acknowledged {
+            AnswerState::FinalUnacknowledged
+        } else {
+            AnswerState::PendingUnacknowledged
+        };
+        let answer = known.record.final_answer(&outcome);
+        known.record.phase = Phase::Finished(Finished { outcome, volume, changed, order, at: now, answers });
+        let mut effects = vec![Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))])];
+        if answers == AnswerState::FinalUnacknowledged {
+            effects.push(Effect::Answer(AnswerId::Final(key.clone()), answer));
+        }
+        effects
+    }
+
+    /// Ends a job that waits. One that a restart may have cut off keeps waiting: it must be undone first.
+    fn give_up(&mut self, key: &JobKey, failure: &Failure, now: Timestamp) -> Vec<Effect> {
+        if self.jobs.get(key).is_none_or(|known| known.may_have_run) {
+            return Vec::new();
+        }
+        self.waiting.retain(|waiting| waiting != key);
+        self.finish(key, Outcome::Failed(failure.report()), None, false, now)
+    }
+
+    fn note_attachment(&mut self, key: &JobKey, outcome: &Outcome, volume: Option<&VolumeId>) {
+        let (Outcome::Done, Some(known)) = (outcome, self.jobs.get(key)) else { return };
+        let mount_point = known.record.job.request.target().mount_point();
+        match (key.kind, mount_point, volume) {
+            (JobKind::Create, Some(mount_point), Some(volume)) => {
+                self.attached.insert(mount_point.clone(), volume.clone());
+            }
+            (JobKind::Create, _, _) => {}
+            (JobKind::Delete, mount_point, volume) => {
+                self.attached
+                    .retain(|there, attached| mount_point != Some(there) && volume != Some(attached));
+            }
+        }
+    }
+
+    /// Forgets the oldest jobs: those that are answered, older than the time and beyond the number that the
+    /// contract keeps.
+    fn forget(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut forgotten = Vec::new();
+        while self.by_age.len() > self.limits.remembered_min {
+            let Some(oldest) = self.by_age.front() else { break };
+            let old = match self.jobs.get(oldest).map(|known| &known.record.phase) {
+                Some(Phase::Finished(finished)) => {
+                    finished.answers == AnswerState::Acknowledged
+                        && now.milliseconds_since(finished.at) > self.limits.remembered_milliseconds
+                }
+                Some(Phase::Accepted) => false,
+                None => true,
+            };
+            if !old {
+                break;
+            }
+            self.jobs.remove(oldest);
+            forgotten.extend(self.by_age.pop_front().map(Change::DropJob));
+        }
+        if forgotten.is_empty() {
+            return Vec::new();
+        }
+        let oldest_order = self
+            .jobs
+            .values()
+            .filter_map(|known| match &known.record.phase {
+                Phase::Finished(finished) => Some(finished.order),
+                Phase::Accepted => None,
+            })
+            .min()
+            .unwrap_or(self.next_order);
+        self.last_change.retain(|_, order| *order >= oldest_order);
+        vec![Effect::Record(forgotten)]
+    }
+}
+
+impl Event {
+    /// The end of work that failed.
+    #[must_use]
+    pub fn failed(key: JobKey, failure: &Failure, volume: Option<VolumeId>) -> Self {
+        Self::Ended { key, outcome: Outcome::Failed(failure.report()), volume, changed: false }
+    }
+}

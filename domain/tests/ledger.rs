@@ -1,0 +1,206 @@
+//! What the ledger says, event by event, where a property would hide the example.
+
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
+use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Limits, Outcome};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::names::{JobId, SenderId, StoreName};
+use dvs_domain::ports::{Change, Remembered};
+use dvs_domain::size::VolumeSize;
+use dvs_domain::time::Timestamp;
+use dvs_domain::volume::VolumeId;
+
+fn store() -> StoreName {
+    StoreName::new("loop").unwrap()
+}
+
+fn ledger(limits: Limits) -> Ledger {
+    Ledger::restore(limits, store(), Remembered::default(), Timestamp(0)).0
+}
+
+fn at(path: &str) -> MountPoint {
+    MountPoint::new(path).unwrap()
+}
+
+fn create(id: &str, path: &str) -> Job {
+    let request = CreateRequest::at(at(path), VolumeSize::from_mebibytes(5000).unwrap());
+    Job {
+        sender: SenderId::new("s").unwrap(),
+        id: JobId::new(id).unwrap(),
+        request: JobRequest::Create(request),
+    }
+}
+
+fn delete(id: &str, path: &str) -> Job {
+    let request = DeleteRequest { target: Target::new(None, None, Some(at(path))).unwrap() };
+    Job {
+        sender: SenderId::new("s").unwrap(),
+        id: JobId::new(id).unwrap(),
+        request: JobRequest::Delete(request),
+    }
+}
+
+fn volume(path: &str) -> Option<VolumeId> {
+    Some(VolumeId { store: store(), name: at(path).derived_name() })
+}
+
+fn done(job: &Job, path: &str, changed: bool) -> Event {
+    Event::Ended { key: job.key(), outcome: Outcome::Done, volume: volume(path), changed }
+}
+
+/// Takes a job all the way to its acknowledged answer.
+fn complete(ledger: &mut Ledger, job: &Job, path: &str, changed: bool) {
+    ledger.on(Event::Requested(job.clone()), Timestamp(1));
+    ledger.on(Event::Acknowledged(AnswerId::Pending(job.key())), Timestamp(2));
+    ledger.on(done(job, path, changed), Timestamp(3));
+    ledger.on(Event::Acknowledged(AnswerId::Final(job.key())), Timestamp(4));
+}
+
+fn statuses(effects: &[Effect]) -> Vec<Status> {
+    let status = |effect: &Effect| match effect {
+        Effect::Answer(_, answer) => Some(answer.status.clone()),
+        _ => None,
+    };
+    effects.iter().filter_map(status).collect()
+}
+
+fn works(effects: &[Effect]) -> Vec<(Job, Attempt)> {
+    let work = |effect: &Effect| match effect {
+        Effect::Work(job, attempt) => Some((job.clone(), *attempt)),
+        _ => None,
+    };
+    effects.iter().filter_map(work).collect()
+}
+
+fn refused_with(effects: &[Effect]) -> FailureCode {
+    match statuses(effects).as_slice() {
+        [Status::Failed(report)] => report.code,
+        other => panic!("expected one FAILED, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_job_is_recorded_then_answered_then_worked_on() {
+    let mut ledger = ledger(Limits::default());
+    let job = create("1", "/mnt/a");
+    let effects = ledger.on(Event::Requested(job.clone()), Timestamp(5));
+    assert!(matches!(&effects[0], Effect::Record(changes) if matches!(&changes[0], Change::PutJob(_))));
+    assert!(
+        matches!(&effects[1], Effect::Answer(AnswerId::Pending(_), answer) if answer.status == Status::Pending)
+    );
+    assert_eq!(works(&effects), [(job.clone(), Attempt::Do)]);
+    assert!(statuses(&ledger.on(done(&job, "/mnt/a", true), Timestamp(6))).is_empty(), "PENDING comes first");
+    let effects = ledger.on(Event::Acknowledged(AnswerId::Pending(job.key())), Timestamp(7));
+    assert_eq!(statuses(&effects), [Status::Done]);
+}
+
+#[test]
+fn the_examples_of_the_specification_share_their_id_and_are_two_jobs() {
+    let mut ledger = ledger(Limits::default());
+    complete(&mut ledger, &create("1234567890", "/mnt"), "/mnt", true);
+    let effects = ledger.on(Event::Requested(delete("1234567890", "/mnt")), Timestamp(9));
+    assert_eq!(statuses(&effects), [Status::Pending]);
+    assert_eq!(works(&effects).len(), 1);
+}
+
+#[test]
+fn a_repeat_gets_its_final_answer_again_without_work() {
+    let mut ledger = ledger(Limits::default());
+    let job = create("1", "/mnt/a");
+    complete(&mut ledger, &job, "/mnt/a", true);
+    let effects = ledger.on(Event::Requested(job), Timestamp(9));
+    assert_eq!(statuses(&effects), [Status::Done]);
+    assert!(works(&effects).is_empty());
+}
+
+#[test]
+fn a_repeat_with_other_content_is_refused() {
+    let mut ledger = ledger(Limits::default());
+    complete(&mut ledger, &create("1", "/mnt/a"), "/mnt/a", true);
+    let effects = ledger.on(Event::Requested(create("1", "/mnt/b")), Timestamp(9));
+    assert_eq!(refused_with(&effects), FailureCode::JobIdReused);
+}
+
+#[test]
+fn a_repeat_after_a_later_job_has_changed_the_volume_is_refused() {
+    let mut ledger = ledger(Limits::default());
+    let first = create("1", "/mnt/a");
+    complete(&mut ledger, &first, "/mnt/a", true);
+    complete(&mut ledger, &create("2", "/mnt/a"), "/mnt/a", false);
+    assert_eq!(statuses(&ledger.on(Event::Requested(first.clone()), Timestamp(9))), [Status::Done]);
+    complete(&mut ledger, &delete("3", "/mnt/a"), "/mnt/a", true);
+    ledger.on(Event::Acknowledged(AnswerId::Final(first.key())), Timestamp(9));
+    assert_eq!(refused_with(&ledger.on(Event::Requested(first), Timestamp(9))), FailureCode::JobIdReused);
+}
+
+#[test]
+fn nested_mount_points_wait_for_each_other_and_neighbours_do_not() {
+    let mut ledger = ledger(Limits::default());
+    let outer = create("1", "/mnt/a");
+    assert_eq!(works(&ledger.on(Event::Requested(outer.clone()), Timestamp(1))).len(), 1);
+    assert!(works(&ledger.on(Event::Requested(create("2", "/mnt/a/b")), Timestamp(1))).is_empty());
+    assert_eq!(works(&ledger.on(Event::Requested(create("3", "/mnt/ab")), Timestamp(1))).len(), 1);
+    let effects = ledger.on(done(&outer, "/mnt/a", true), Timestamp(2));
+    assert_eq!(works(&effects)[0].0.id.as_str(), "2");
+}
+
+#[test]
+fn work_past_its_time_is_abandoned_and_keeps_its_lane_until_it_returns() {
+    let mut ledger = ledger(Limits { job_milliseconds: 1000, ..Limits::default() });
+    let slow = create("1", "/mnt/a");
+    ledger.on(Event::Requested(slow.clone()), Timestamp(0));
+    ledger.on(Event::Acknowledged(AnswerId::Pending(slow.key())), Timestamp(1));
+    ledger.on(Event::Requested(delete("2", "/mnt/a")), Timestamp(500));
+    ledger.on(Event::Acknowledged(AnswerId::Pending(delete("2", "/mnt/a").key())), Timestamp(501));
+    assert_eq!(ledger.on(Event::Tick, Timestamp(999)), []);
+    assert_eq!(ledger.on(Event::Tick, Timestamp(1000)), [Effect::Abandon(slow.key())]);
+    assert_eq!(ledger.on(Event::Tick, Timestamp(1001)), [], "told once");
+    let told = statuses(&ledger.on(Event::Abandoned(slow.key()), Timestamp(1002)));
+    let codes: Vec<_> =
+        told.iter().map(|status| if let Status::Failed(f) = status { f.code.as_str() } else { "" }).collect();
+    assert_eq!(codes, ["timeout", "busy"]);
+    let refused = ledger.on(Event::Requested(create("3", "/mnt/a")), Timestamp(1003));
+    assert_eq!(refused_with(&refused), FailureCode::Busy);
+    ledger.on(Event::Released(slow.key()), Timestamp(2000));
+    assert_eq!(works(&ledger.on(Event::Requested(create("4", "/mnt/a")), Timestamp(2001))).len(), 1);
+}
+
+#[test]
+fn a_job_that_ends_while_it_is_being_abandoned_keeps_its_outcome() {
+    let mut ledger = ledger(Limits { job_milliseconds: 1000, ..Limits::default() });
+    let job = create("1", "/mnt/a");
+    ledger.on(Event::Requested(job.clone()), Timestamp(0));
+    ledger.on(Event::Acknowledged(AnswerId::Pending(job.key())), Timestamp(1));
+    ledger.on(Event::Tick, Timestamp(1000));
+    assert_eq!(statuses(&ledger.on(done(&job, "/mnt/a", true), Timestamp(1001))), [Status::Done]);
+}
+
+#[test]
+fn more_than_the_queue_holds_is_refused_as_busy_and_not_remembered() {
+    let mut ledger = ledger(Limits { workers: 1, queue: 1, ..Limits::default() });
+    ledger.on(Event::Requested(create("1", "/mnt/a")), Timestamp(0));
+    ledger.on(Event::Requested(create("2", "/mnt/b")), Timestamp(0));
+    let third = create("3", "/mnt/c");
+    assert_eq!(refused_with(&ledger.on(Event::Requested(third.clone()), Timestamp(0))), FailureCode::Busy);
+    ledger.on(done(&create("1", "/mnt/a"), "/mnt/a", true), Timestamp(1));
+    assert_eq!(statuses(&ledger.on(Event::Requested(third), Timestamp(2))), [Status::Pending]);
+}
+
+#[test]
+fn a_job_that_the_journal_could_not_take_is_failed_and_may_come_again() {
+    let mut ledger = ledger(Limits::default());
+    let job = create("1", "/mnt/a");
+    ledger.on(Event::Requested(job.clone()), Timestamp(0));
+    let report = Failure::new(FailureCode::NoSpace, "the journal is full").report();
+    let effects = ledger.on(Event::JobNotRecorded(job.key(), report), Timestamp(0));
+    assert_eq!(refused_with(&effects), FailureCode::NoSpace);
+    assert_eq!(statuses(&ledger.on(Event::Requested(job), Timestamp(1))), [Status::Pending]);
+}
+
+#[test]
+fn refusals_without_a_sender_are_answered_to_nobody() {
+    let mut ledger = ledger(Limits::default());
+    let report = Failure::new(FailureCode::BadRequest, "no JSON").report();
+    let refusal = dvs_domain::job::Refusal { sender: None, job: None, report };
+    assert_eq!(ledger.on(Event::Refused(refusal), Timestamp(0)), []);
+}
