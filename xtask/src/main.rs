@@ -1,2 +1,81 @@
-//! To come.
-fn main() {}
+//! What developers run: `cargo xtask demo`, `ci`, `e2e`, `bench`, `tidy`. It uses no crate of the workspace, so
+//! that it can also judge one that does not compile.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is for the person who typed it")]
+
+mod bench;
+mod ci;
+mod counts;
+mod demo;
+mod e2e;
+mod image;
+mod kernel;
+mod machine;
+mod run;
+mod scene;
+mod sweep;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// What developers run in this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows a volume made, used and deleted by jobs that go through a broker
+    Demo,
+    /// The gate: format, clippy, tidy, tests, docs, features
+    Ci,
+    /// Runs the features against a real broker and the real agent
+    E2e(e2e::Options),
+    /// Measures jobs against the same work done in a shell and by bare system calls
+    Bench {
+        /// Handed to the measuring program as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Checks the house rules that no compiler knows
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            tell(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    match command {
+        Command::Demo => demo::run(&workspace).map(|()| ExitCode::SUCCESS),
+        Command::Ci => ci::run(&workspace),
+        Command::E2e(options) => e2e::command(&workspace, &options),
+        Command::Bench { arguments } => bench::run(&workspace, &arguments),
+        Command::Tidy => tidy::command(&workspace),
+    }
+}
+
+/// Prints what broke, from the outermost step to the cause, and then what can be done about it.
+fn tell(error: &anyhow::Error) {
+    let (hints, causes): (Vec<_>, Vec<_>) =
+        error.chain().map(ToString::to_string).partition(|text| text.starts_with(run::HINT));
+    eprintln!("error: {}", causes.join(": "));
+    for hint in hints {
+        eprintln!("{hint}");
+    }
+}

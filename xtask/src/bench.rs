@@ -1,0 +1,34 @@
+//! Builds everything optimised and hands over to the program that measures, `dvs-bench` of the features.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::image::{self, PROGRAM_VARIABLE};
+use crate::machine;
+use crate::run::{self, HINT};
+use crate::sweep::Turn;
+use crate::workspace::Workspace;
+
+/// Measures. Ends as the measuring program ends.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
+    if let Some(reason) = machine::no_loop_devices() {
+        let hint = anyhow!("{HINT}type `cargo xtask bench` as root, on a machine with loop devices");
+        return Err(hint.context(format!("cannot measure: {reason}")));
+    }
+    machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
+    let mosquitto = image::program()?;
+    run::shown(&mut workspace.cargo(["build", "--release", "-p", "dvs", "-p", "dvs-features", "--bins"]))?;
+    let _turn = Turn::take()?;
+    let mut command = run::program(workspace.program("release", "dvs-bench"));
+    command
+        .current_dir(workspace.root())
+        .args(arguments)
+        .env("DVS_BIN", workspace.program("release", "dvs"))
+        .env(PROGRAM_VARIABLE, mosquitto);
+    let status = command.status().with_context(|| format!("cannot start {}", run::told(&command)))?;
+    match status.code() {
+        Some(code) => Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)),
+        None => bail!("{} ended with {status}", run::told(&command)),
+    }
+}

@@ -1,0 +1,187 @@
+//! The gate. All steps run, also after one has failed, so that one run tells everything; then it says how much was
+//! really run, and ends with one line that programs can read.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::counts::Tests;
+use crate::e2e::{self, Report};
+use crate::workspace::Workspace;
+use crate::{machine, run, tidy};
+
+/// Their tests are run by the step that prepares a broker for them.
+const FEATURES: &str = "dvs-features";
+
+/// The steps so far.
+#[derive(Default)]
+struct Gate {
+    steps: Vec<Step>,
+}
+
+struct Step {
+    name: &'static str,
+    time: Duration,
+    problem: Option<String>,
+    /// Whether the problem is told by the counts of failed tests already.
+    counted: bool,
+}
+
+/// Runs the gate.
+pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
+    if machine::is_root() {
+        machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
+    }
+    let mut gate = Gate::default();
+    let mut tests = Tests::default();
+    let mut report = Report::default();
+    gate.step("format", || run::shown(&mut workspace.cargo(["fmt", "--all", "--", "--check"])));
+    gate.step("clippy", || clippy(workspace));
+    gate.step("tidy", || tidy::check(workspace));
+    gate.counting_step("tests", || {
+        let (found, verdict) = unit_and_contract_tests(workspace)?;
+        tests = found;
+        verdict
+    });
+    gate.step("docs", || {
+        let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps"]);
+        run::shown(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    });
+    gate.counting_step("features", || {
+        report = e2e::run(workspace, &e2e::Options::default())?;
+        if report.problems.is_empty() { Ok(()) } else { bail!("{}", report.problems.join("; ")) }
+    });
+    Ok(gate.close(&tests, &report))
+}
+
+/// Prints a list under a word, if it is not empty.
+pub(crate) fn list(word: &str, items: impl IntoIterator<Item = impl Display>) {
+    for item in items {
+        println!("{word}: {item}");
+    }
+}
+
+impl Gate {
+    fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
+        self.perform(name, false, work);
+    }
+
+    /// A step that counts its failures, so that they need not be counted as one failed step too.
+    fn counting_step(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) {
+        self.perform(name, true, work);
+    }
+
+    fn perform(&mut self, name: &'static str, counted: bool, work: impl FnOnce() -> Result<()>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let problem = work().err().map(|error| format!("{error:#}"));
+        let time = start.elapsed();
+        if let Some(problem) = &problem {
+            println!("{problem}");
+        }
+        println!("== {name}: {} in {:.1} s", verdict(problem.is_none()), time.as_secs_f64());
+        self.steps.push(Step { name, time, problem, counted });
+    }
+
+    fn close(&self, tests: &Tests, report: &Report) -> ExitCode {
+        let (scenarios, steps) = (report.scenarios(), report.steps());
+        println!("\n== summary");
+        for step in &self.steps {
+            println!(
+                "{:<9} {:<6} {:>7.1} s",
+                step.name,
+                verdict(step.problem.is_none()),
+                step.time.as_secs_f64()
+            );
+        }
+        println!("tests: {tests}");
+        println!("scenarios: {scenarios}");
+        println!("steps of scenarios: {steps}");
+        list("not run", &tests.not_run);
+        list("not run", report.not_run());
+        for step in &self.steps {
+            list(step.name, &step.problem);
+        }
+        let skipped = tests.not_run.len() as u64 + scenarios.not_run + tests.ignored;
+        let failed = failed(&self.steps, tests.failed + scenarios.failed);
+        println!("{} passed, {failed} failed, {skipped} skipped", tests.passed + scenarios.passed);
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// Failed tests and scenarios, and each failed step that these do not tell of: never zero when a step has failed.
+fn failed(steps: &[Step], counted: u64) -> u64 {
+    let failed = |step: &&Step| step.problem.is_some();
+    let uncounted = steps.iter().filter(failed).filter(|step| !step.counted).count() as u64;
+    let any = u64::from(steps.iter().any(|step| step.problem.is_some()));
+    (uncounted + counted).max(any)
+}
+
+fn verdict(well: bool) -> &'static str {
+    if well { "ok" } else { "FAILED" }
+}
+
+/// Clippy over everything, and again with each optional feature of the crates that have it.
+fn clippy(workspace: &Workspace) -> Result<()> {
+    let warnings = ["--", "-D", "warnings"];
+    run::shown(workspace.cargo(["clippy", "--workspace", "--all-targets"]).args(warnings))?;
+    for (feature, crates) in workspace.optional_features() {
+        println!("with feature {feature} of {}", crates.join(", "));
+        let mut command = workspace.cargo(["clippy", "--all-targets", "--features", feature]);
+        for name in crates {
+            command.args(["-p", name]);
+        }
+        run::shown(command.args(warnings))?;
+    }
+    Ok(())
+}
+
+fn unit_and_contract_tests(workspace: &Workspace) -> Result<(Tests, Result<()>)> {
+    let mut command = workspace.cargo(["test", "--workspace", "--exclude", FEATURES, "--no-fail-fast"]);
+    let run = run::streamed(&mut command)?;
+    let tests = Tests::read(&run.lines);
+    let verdict = judge(&tests, run.status.success());
+    Ok((tests, verdict))
+}
+
+fn judge(tests: &Tests, ended_well: bool) -> Result<()> {
+    match tests {
+        Tests { failed, .. } if 0 < *failed => Err(anyhow!("{failed} failed")),
+        _ if !ended_well => Err(anyhow!("the tests did not all build and run")),
+        Tests { ignored, .. } if 0 < *ignored => {
+            Err(anyhow!("{ignored} ignored: a test runs or says why not"))
+        }
+        Tests { passed: 0, .. } => Err(anyhow!("no test ran")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(problem: Option<&str>, counted: bool) -> Step {
+        Step { name: "step", time: Duration::ZERO, problem: problem.map(ToOwned::to_owned), counted }
+    }
+
+    #[test]
+    fn a_failed_step_is_never_told_as_no_failure() {
+        assert_eq!(failed(&[step(None, false), step(None, true)], 0), 0);
+        assert_eq!(failed(&[step(Some("unformatted"), false), step(None, true)], 0), 1);
+        assert_eq!(failed(&[step(Some("does not build"), true)], 0), 1);
+        assert_eq!(failed(&[step(Some("3 failed"), true), step(Some("unformatted"), false)], 3), 4);
+    }
+
+    #[test]
+    fn tests_must_have_run() {
+        let tests = |passed, failed, ignored| Tests { passed, failed, ignored, not_run: Vec::new() };
+        assert!(judge(&tests(1, 0, 0), true).is_ok());
+        for (tests, ended_well) in
+            [(tests(0, 0, 0), true), (tests(1, 0, 1), true), (tests(1, 1, 0), true), (tests(1, 0, 0), false)]
+        {
+            assert!(judge(&tests, ended_well).is_err(), "{tests}");
+        }
+    }
+}
