@@ -19,4 +19,5 @@ pub mod overcommit;
 pub mod ports;
 pub mod size;
 pub mod time;
+pub mod user;
 pub mod volume;

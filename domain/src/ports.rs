@@ -9,7 +9,8 @@ use crate::ledger::{JobRecord, RefusalNumber};
 use crate::mount_point::MountPoint;
 use crate::names::VolumeName;
 use crate::time::Timestamp;
-use crate::volume::{Entry, FileSystem, StoreDescription, Usage, Volume};
+use crate::user::User;
+use crate::volume::{Entry, FileSystem, StoreDescription, Usage, Volume, VolumeId};
 use async_trait::async_trait;
 use std::any::Any;
 use std::fmt;
@@ -180,6 +181,29 @@ pub enum Detached {
     Gone,
     /// Nothing was mounted there.
     NothingThere,
+}
+
+/// Who refers to a volume though nothing in the kernel may hold it: containers, also stopped ones.
+#[async_trait]
+pub trait VolumeUsers: Send + Sync {
+    /// Every container that refers to `volume` by name, or to `mount_point` or anything below it by path,
+    /// running or stopped; each once.
+    ///
+    /// # Errors
+    /// `store-unavailable` when an engine that is configured does not answer within the limit: it is never
+    /// guessed that nobody uses a volume.
+    async fn users_of(
+        &self,
+        volume: &VolumeId,
+        mount_point: Option<&MountPoint>,
+    ) -> Result<Vec<User>, Failure>;
+
+    /// Every running container that has `mount_point`, or a folder above or below it, bound: it would not see
+    /// what is mounted there from now on.
+    ///
+    /// # Errors
+    /// As [`VolumeUsers::users_of`].
+    async fn bound_at(&self, mount_point: &MountPoint) -> Result<Vec<User>, Failure>;
 }
 
 /// What the node must remember: jobs, answers to send, attachments.

@@ -1,0 +1,93 @@
+//! Users: what still needs a volume. A delete is refused while there is one, and names each.
+
+use crate::failure::{Failure, FailureCode};
+use std::fmt;
+
+/// Something that still needs a volume.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum User {
+    /// A container that refers to it, running or stopped.
+    Container {
+        /// The container's name.
+        name: String,
+        /// Whether it runs, or is paused or restarting.
+        running: bool,
+    },
+    /// A process with an open file, a working directory or a mapped file on it.
+    Process {
+        /// The process id.
+        id: u32,
+        /// What it is called.
+        name: String,
+    },
+    /// A mount namespace that holds it, named by a process in it.
+    Namespace {
+        /// The process id.
+        id: u32,
+        /// What it is called.
+        name: String,
+    },
+    /// Something is mounted inside it.
+    MountInside(
+        /// Where.
+        String,
+    ),
+    /// The kernel says that somebody holds it; who, cannot be seen from here.
+    Unknown,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Container { name, running } => {
+                write!(formatter, "container `{name}` ({})", if *running { "running" } else { "stopped" })
+            }
+            Self::Process { id, name } => write!(formatter, "process {id} (`{name}`)"),
+            Self::Namespace { id, name } => {
+                write!(formatter, "the mount namespace of process {id} (`{name}`)")
+            }
+            Self::MountInside(path) => write!(formatter, "a mount at `{path}`"),
+            Self::Unknown => {
+                formatter.write_str("a mount namespace or process that cannot be seen from here")
+            }
+        }
+    }
+}
+
+/// The most users that a message names: more help nobody.
+const NAMED_MAX: usize = 20;
+
+/// The refusal of what must not be done while there are `users`.
+#[must_use]
+pub fn in_use(users: &[User]) -> Failure {
+    let mut named: Vec<String> = users.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    if users.len() > NAMED_MAX {
+        named.push(format!("{} more", users.len() - NAMED_MAX));
+    }
+    let verb = if users.len() == 1 { "uses" } else { "use" };
+    let failure = Failure::new(FailureCode::InUse, format!("{} still {verb} it", named.join(", ")));
+    if users.iter().all(|user| matches!(user, User::Container { .. })) {
+        return failure.with_hint(if users.len() == 1 {
+            "remove the container first"
+        } else {
+            "remove the containers first"
+        });
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_each_user() {
+        let stopped = User::Container { name: "db".to_owned(), running: false };
+        let failure = in_use(std::slice::from_ref(&stopped));
+        assert_eq!(failure.to_string(), "container `db` (stopped) still uses it");
+        assert_eq!(failure.hint(), Some("remove the container first"));
+        let both = in_use(&[stopped, User::Process { id: 7, name: "sh".to_owned() }]);
+        assert_eq!(both.to_string(), "container `db` (stopped), process 7 (`sh`) still use it");
+        assert_eq!(in_use(&vec![User::Unknown; 25]).to_string().matches(", ").count(), 20);
+    }
+}
