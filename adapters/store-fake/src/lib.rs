@@ -1,1 +1,27 @@
-//! To come.
+//! Volumes as plain directories: for trying DVS out without root, for tests, and as the example of a store.
+//!
+//! [`FakeStore`] keeps every promise of the store port, for real and on disk. What it cannot do without a
+//! device it records as if it could: a size that nobody enforces, a file system that nobody made, room that
+//! nobody took. [`LinkAttachments`] makes its volumes visible for an ordinary user, by a symbolic link.
+//!
+//! A store is a folder with
+//! - `volumes/<name>/`: `record` and `record.copy` (what was settled, with a checksum) and `data/` (what is
+//!   attached);
+//! - `staging/`: volumes that are being made, or removed. A volume is there from the rename out of it, and
+//!   gone from the rename into it;
+//! - `lock`: held by the one instance that works here.
+
+mod failpoint;
+mod folder;
+mod links;
+mod mounts;
+mod options;
+mod record;
+mod removal;
+mod room;
+mod step;
+mod store;
+mod way;
+
+pub use links::LinkAttachments;
+pub use store::{Action, FakeStore};

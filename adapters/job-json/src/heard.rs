@@ -1,0 +1,52 @@
+//! An answer as its sender reads it: tolerant, because the agent that answers may be another version.
+
+use dvs_domain::failure::{FailureCode, FailureReport};
+use dvs_domain::job::Status;
+use dvs_domain::names::JobId;
+use serde::Deserialize;
+
+/// What a sender was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// About which job; absent when the agent could not tell.
+    pub job: Option<JobId>,
+    /// What was said.
+    pub status: Status,
+}
+
+/// Reads an answer; `None` for what is none. Unknown keys are ignored; a code of a later version counts as
+/// [`FailureCode::Internal`], and its word stays in the text.
+#[must_use]
+pub fn decode_answer(payload: &[u8]) -> Option<Heard> {
+    let json: HeardJson = serde_json::from_slice(payload).ok()?;
+    let job = json.job.or(json.job_id).and_then(|id| JobId::new(id).ok());
+    let status = match json.status.as_str() {
+        "PENDING" => Status::Pending,
+        "DONE" => Status::Done,
+        "FAILED" => Status::Failed(report(json.code.as_deref(), json.error, json.hint)),
+        _ => return None,
+    };
+    Some(Heard { job, status })
+}
+
+fn report(code: Option<&str>, error: Option<String>, hint: Option<String>) -> FailureReport {
+    let error = error.unwrap_or_else(|| "the agent gave no reason".to_owned());
+    match (code.and_then(FailureCode::from_word), code) {
+        (Some(code), _) => FailureReport { code, error, hint },
+        (None, Some(word)) => {
+            FailureReport { code: FailureCode::Internal, error: format!("{word}: {error}"), hint }
+        }
+        (None, None) => FailureReport { code: FailureCode::Internal, error, hint },
+    }
+}
+
+#[derive(Deserialize)]
+struct HeardJson {
+    job: Option<String>,
+    #[serde(rename = "jobId")]
+    job_id: Option<String>,
+    status: String,
+    code: Option<String>,
+    error: Option<String>,
+    hint: Option<String>,
+}

@@ -1,0 +1,129 @@
+//! What is inside volumes: it is reached through a source, and nobody else touches it.
+
+use crate::Bench;
+use crate::kit::{already_there, assert_fails, made, named, volume};
+use dvs_domain::failure::FailureCode;
+use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, VolumeStore};
+use dvs_domain::size::VolumeSize;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+/// What the suite writes into a volume: with a device, where an empty file system has nothing yet.
+const MARK: &[u8] = b"written by the store contract";
+/// How far from its end a device is marked.
+const MARK_FROM_END_BYTES: u64 = 64 * 1024;
+
+/// The same volume has the same source, however often it is asked.
+pub async fn asking_for_a_source_again_gives_the_same(bench: &dyn Bench) {
+    let place = bench.place().await;
+    let store = place.open().await;
+    made(bench, &*store, "a").await;
+    made(bench, &*store, "b").await;
+    let first = store.source(&named("a")).await.unwrap();
+    let second = store.source(&named("a")).await.unwrap();
+    assert_eq!(first.kind, second.kind);
+    let other = store.source(&named("b")).await.unwrap();
+    assert_ne!(first.kind, other.kind, "two volumes share a source");
+    drop(first);
+    assert_eq!(store.source(&named("a")).await.unwrap().kind, second.kind);
+    match &second.kind {
+        SourceKind::Device { path, .. } | SourceKind::Directory(path) => {
+            assert!(fs::exists(path).unwrap(), "{path:?}");
+        }
+    }
+}
+
+/// There is nothing to attach for what is not there.
+pub async fn sources_of_unknown_names_are_not_found(bench: &dyn Bench) {
+    let place = bench.place().await;
+    let store = place.open().await;
+    assert_fails(store.source(&named("a")).await, FailureCode::NotFound, "before");
+    made(bench, &*store, "a").await;
+    drop(store.source(&named("a")).await.unwrap());
+    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_fails(store.source(&named("a")).await, FailureCode::NotFound, "after");
+}
+
+/// A create of what is there touches no byte of it, also after opening again.
+pub async fn creating_again_leaves_the_content_alone(bench: &dyn Bench) {
+    let place = bench.place().await;
+    let store = place.open().await;
+    let volume = made(bench, &*store, "a").await;
+    let source = store.source(&named("a")).await.unwrap();
+    mark(&source, bench.volume_size());
+    let content = content_of(&source);
+    drop(source);
+
+    assert_eq!(store.create(&volume).await.unwrap(), already_there(&volume));
+    assert!(content_of(&store.source(&named("a")).await.unwrap()) == content, "created again");
+    drop(store);
+    let store = place.open().await;
+    assert_eq!(store.create(&volume).await.unwrap(), already_there(&volume));
+    assert!(content_of(&store.source(&named("a")).await.unwrap()) == content, "opened and created again");
+}
+
+/// A volume that has a destroyed one's name is new, and has nothing of it inside.
+pub async fn a_volume_made_again_is_empty(bench: &dyn Bench) {
+    let place = bench.place().await;
+    let store = place.open().await;
+    made(bench, &*store, "a").await;
+    let source = store.source(&named("a")).await.unwrap();
+    mark(&source, bench.volume_size());
+    assert!(is_marked(&source, bench.volume_size()), "the suite must see its own mark");
+    drop(source);
+    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(create(bench, &*store, "a").await, Created::New);
+    let source = store.source(&named("a")).await.unwrap();
+    assert!(!is_marked(&source, bench.volume_size()), "something of the destroyed volume is inside");
+    if let SourceKind::Directory(path) = &source.kind {
+        assert_eq!(fs::read_dir(path).unwrap().count(), 0, "a new volume is empty");
+    }
+}
+
+async fn create(bench: &dyn Bench, store: &dyn VolumeStore, name: &str) -> Created {
+    store.create(&volume(bench, store, name)).await.unwrap()
+}
+
+/// Writes the mark into the volume, and makes it durable.
+fn mark(source: &Source, size: VolumeSize) {
+    match &source.kind {
+        SourceKind::Device { path, .. } => {
+            let device = OpenOptions::new().write(true).open(path).unwrap();
+            device.write_all_at(MARK, size.bytes() - MARK_FROM_END_BYTES).unwrap();
+            device.sync_all().unwrap();
+        }
+        SourceKind::Directory(path) => fs::write(path.join("mark"), MARK).unwrap(),
+    }
+}
+
+fn is_marked(source: &Source, size: VolumeSize) -> bool {
+    match &source.kind {
+        SourceKind::Device { path, .. } => {
+            let mut read = vec![0; MARK.len()];
+            let device = File::open(path).unwrap();
+            device.read_exact_at(&mut read, size.bytes() - MARK_FROM_END_BYTES).unwrap();
+            read == MARK
+        }
+        SourceKind::Directory(path) => fs::exists(path.join("mark")).unwrap(),
+    }
+}
+
+/// Every byte of a device, or the names and bytes of the files in a directory.
+fn content_of(source: &Source) -> Vec<u8> {
+    let mut content = Vec::new();
+    match &source.kind {
+        SourceKind::Device { path, .. } => {
+            File::open(path).unwrap().read_to_end(&mut content).unwrap();
+        }
+        SourceKind::Directory(path) => {
+            let mut files: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            files.sort();
+            for file in files {
+                content.extend(file.as_os_str().as_encoded_bytes());
+                content.extend(fs::read(&file).unwrap());
+            }
+        }
+    }
+    content
+}

@@ -1,0 +1,251 @@
+//! The store: one volume, one operation at a time, on threads for blocking work.
+
+use crate::folder::Folder;
+use crate::options::Options;
+use crate::room::{Promises, allocated_bytes, used_bytes};
+use async_trait::async_trait;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::overcommit::OvercommitRatio;
+use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, VolumeStore};
+use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use url::Url;
+
+/// Volumes as plain directories below a folder. See the crate's page for what lies where.
+pub struct FakeStore {
+    description: StoreDescription,
+    shared: Arc<Shared>,
+    lanes: Mutex<HashMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// An operation, to make fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Fails when everything is made, just before the volume exists.
+    Create,
+    /// Fails before anything is removed.
+    Destroy,
+    /// Fails at once.
+    LookUp,
+    /// Fails at once.
+    List,
+    /// Fails at once.
+    Usage,
+    /// Fails at once.
+    Source,
+}
+
+/// What the threads for blocking work need.
+struct Shared {
+    folder: Folder,
+    overcommit: OvercommitRatio,
+    promises: Arc<Promises>,
+    demands: Mutex<Demands>,
+}
+
+/// What a test has asked for.
+#[derive(Default)]
+struct Demands {
+    capacity_bytes: Option<u64>,
+    failing: Vec<(Action, FailureCode)>,
+}
+
+impl FakeStore {
+    /// Opens the store `name` that `url` describes, such as `fake:///srv/dvs-try?fs=ext4&provision=thin`:
+    /// `fs`, `provision`, `uid`, `gid` and `mode` are what requests may leave open, `overcommit` is how many
+    /// bytes are promised for each one there is. The folder is made if it is missing.
+    ///
+    /// # Errors
+    /// `bad-request` for a URL that does not say that, `store-unavailable` when the folder cannot be reached,
+    /// `busy` when another agent works in it.
+    pub fn open(name: StoreName, url: &Url) -> Result<Self, Failure> {
+        let subject = format!("cannot open store `{name}`");
+        Options::read(name, url).and_then(Self::with_options).map_err(|failure| failure.while_doing(subject))
+    }
+
+    /// Opens the store `name` in the folder `path`, with every option left out.
+    ///
+    /// # Errors
+    /// As [`FakeStore::open`].
+    pub fn at(name: StoreName, path: &Path) -> Result<Self, Failure> {
+        Self::with_options(Options::at(name, path.to_owned()))
+    }
+
+    /// The same store with `bytes` of room, whatever the file system below has.
+    #[must_use]
+    pub fn with_capacity(self, bytes: u64) -> Self {
+        self.shared.demands().capacity_bytes = Some(bytes);
+        self
+    }
+
+    /// Makes the next `action` fail with `code`. Said twice, the next two fail, in that order.
+    pub fn failing_next(&self, action: Action, code: FailureCode) {
+        self.shared.demands().failing.push((action, code));
+    }
+
+    fn with_options(options: Options) -> Result<Self, Failure> {
+        let folder = Folder::open(options.description.name.clone(), &options.folder)?;
+        let shared = Shared {
+            folder,
+            overcommit: options.overcommit,
+            promises: Arc::default(),
+            demands: Mutex::default(),
+        };
+        Ok(Self { description: options.description, shared: Arc::new(shared), lanes: Mutex::default() })
+    }
+
+    /// Does `work` on a thread for blocking work.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
+        done.unwrap_or_else(|ended| {
+            Err(Failure::internal("an operation of the store ended unexpectedly", ended))
+        })
+    }
+
+    /// Does `work` while no other changes `name`. The lane is kept until the work ends, also when the caller
+    /// gives up waiting: then what was begun is still finished before anything else happens to `name`.
+    async fn in_lane<T: Send + 'static>(
+        &self,
+        name: &VolumeName,
+        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let lane = {
+            let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+            Arc::clone(lanes.entry(name.clone()).or_default())
+        };
+        let turn = lane.lock_owned().await;
+        self.blocking(move |shared| {
+            let _turn = turn;
+            work(shared)
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn create(&self, volume: &Volume) -> Result<Created, Failure> {
+        match self.folder.read(&volume.spec.id.name)? {
+            Some(Entry::Sound(there)) => return Ok(Created::AlreadyThere(there)),
+            Some(Entry::Damaged { reason, .. }) => {
+                return Err(damaged(&volume.spec.id.name, &reason));
+            }
+            None => {}
+        }
+        let capacity = self.demands().capacity_bytes;
+        let _promised = self.promises.admit(&self.folder, capacity, self.overcommit, volume)?;
+        self.folder.make(volume, self.demanded(Action::Create))?;
+        Ok(Created::New)
+    }
+
+    fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+        self.fail_if_demanded(Action::Destroy)?;
+        let exists = match self.folder.read(name)? {
+            Some(Entry::Damaged { reason, .. }) => return Err(damaged(name, &reason)),
+            Some(Entry::Sound(_)) => true,
+            None => false,
+        };
+        let gone = self.folder.unmake(name, exists)?;
+        Ok(if gone { Destroyed::Gone } else { Destroyed::NothingThere })
+    }
+
+    fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
+        self.fail_if_demanded(Action::LookUp)?;
+        self.folder.read(name)
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, Failure> {
+        self.fail_if_demanded(Action::List)?;
+        self.folder.reach()?;
+        self.folder.list()
+    }
+
+    fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
+        self.fail_if_demanded(Action::Usage)?;
+        let used_bytes = used_bytes(&self.folder.volume(name));
+        match self.folder.read(name)? {
+            Some(Entry::Sound(volume)) => {
+                Ok(Usage { allocated_bytes: allocated_bytes(&volume.spec, used_bytes) })
+            }
+            Some(Entry::Damaged { .. }) => Ok(Usage { allocated_bytes: used_bytes }),
+            None => Err(not_found(name)),
+        }
+    }
+
+    fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
+        self.fail_if_demanded(Action::Source)?;
+        match self.folder.read(name)? {
+            Some(Entry::Sound(_)) => Ok(Source::new(SourceKind::Directory(self.folder.data(name)))),
+            Some(Entry::Damaged { reason, .. }) => Err(damaged(name, &reason)),
+            None => Err(not_found(name)),
+        }
+    }
+
+    fn demands(&self) -> std::sync::MutexGuard<'_, Demands> {
+        self.demands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The failure that a test has asked for, if any. Given once.
+    fn demanded(&self, action: Action) -> Option<Failure> {
+        let failing = &mut self.demands().failing;
+        let at = failing.iter().position(|(failing, _)| *failing == action)?;
+        let (_, code) = failing.remove(at);
+        Some(Failure::new(code, format!("{action:?} failed on demand")).at_step("fail on demand"))
+    }
+
+    fn fail_if_demanded(&self, action: Action) -> Result<(), Failure> {
+        self.demanded(action).map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl VolumeStore for FakeStore {
+    fn describe(&self) -> StoreDescription {
+        self.description.clone()
+    }
+
+    async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
+        let asked = volume.clone();
+        self.in_lane(&volume.spec.id.name, move |shared| shared.create(&asked)).await
+    }
+
+    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+        let asked = name.clone();
+        self.in_lane(name, move |shared| shared.destroy(&asked)).await
+    }
+
+    async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
+        let asked = name.clone();
+        self.blocking(move |shared| shared.look_up(&asked)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, Failure> {
+        self.blocking(Shared::list).await
+    }
+
+    async fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
+        let asked = name.clone();
+        self.blocking(move |shared| shared.usage(&asked)).await
+    }
+
+    async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
+        let asked = name.clone();
+        self.in_lane(name, move |shared| shared.source(&asked)).await
+    }
+}
+
+fn not_found(name: &VolumeName) -> Failure {
+    Failure::new(FailureCode::NotFound, format!("volume `{name}` is not there"))
+}
+
+fn damaged(name: &VolumeName, reason: &str) -> Failure {
+    Failure::new(FailureCode::Damaged, format!("volume `{name}` is damaged: {reason}"))
+        .with_hint("mend or remove its folder by hand; DVS never removes what it cannot read")
+}
