@@ -161,6 +161,24 @@ pub trait Attachments: Send + Sync {
     /// # Errors
     /// `internal` when an empty one cannot be removed.
     async fn remove_directories(&self, directories: &[MountPoint]) -> Result<(), Failure>;
+
+    /// Lays the guard over `mount_point`, where a volume should be and is not: an empty, read-only tmpfs of mode
+    /// 0, so that nobody can write below. Makes the directories `missing` first. A guard that is there stays.
+    /// [`Attachments::attach`] mounts on top of a guard, so that there is no moment without either.
+    ///
+    /// # Errors
+    /// As [`Attachments::survey`]; `conflict` for a foreign mount; `unsupported` without the right to mount.
+    async fn guard(&self, mount_point: &MountPoint, missing: &[MountPoint]) -> Result<(), Failure>;
+
+    /// Makes sure that no guard is at `mount_point`. [`Attachments::detach`] does this too.
+    ///
+    /// # Errors
+    /// `in-use` when something holds it.
+    async fn unguard(&self, mount_point: &MountPoint) -> Result<(), Failure>;
+
+    /// Who holds the file system of `source`, as far as this can be seen: processes with open files, mounts
+    /// inside `mount_point`, other mount namespaces. Serves to name them; it never decides.
+    async fn holders_of(&self, source: &Source, mount_point: &MountPoint) -> Vec<User>;
 }
 
 /// What attaching at a mount point would find.
@@ -168,10 +186,19 @@ pub trait Attachments: Send + Sync {
 pub struct Survey {
     /// The directories that would have to be made, outermost first; the last is the mount point.
     pub missing: Vec<MountPoint>,
-    /// What is mounted exactly there, if anything, such as "tmpfs (tmpfs)".
-    pub mounted: Option<String>,
+    /// What is mounted exactly there, on top, if anything.
+    pub mounted: Option<Mounted>,
     /// Whether files that are there would be hidden.
     pub hides_files: bool,
+}
+
+/// What is mounted at a mount point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mounted {
+    /// The guard: a volume should be there, and is not.
+    Guard,
+    /// A volume, or something foreign, such as "/dev/loop3 (ext4)".
+    Something(String),
 }
 
 /// What detaching found.

@@ -10,4 +10,10 @@ impl Timestamp {
     pub fn milliseconds_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The moment `milliseconds` after this.
+    #[must_use]
+    pub fn after_milliseconds(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
 }

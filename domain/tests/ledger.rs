@@ -1,4 +1,5 @@
 //! What the ledger says, event by event, where a property would hide the example.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};

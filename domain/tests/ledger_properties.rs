@@ -1,6 +1,7 @@
 //! Any order of arrivals, repeats, ends, acknowledgements, failing records, time and restarts keeps the
 //! invariants that the ledger's documentation lists. A model of the agent performs the effects and checks
 //! each one at the moment it is asked for.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobKey, JobRequest, Refusal, Status, Target};
@@ -20,6 +21,7 @@ const LIMITS: Limits = Limits {
     workers: 3,
     queue: 6,
     job_milliseconds: 1000,
+    undo_milliseconds: 300,
     remembered_min: 5,
     remembered_milliseconds: 5000,
     refusals: 20,

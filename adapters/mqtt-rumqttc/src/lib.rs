@@ -1,1 +1,34 @@
-//! To come.
+//! The MQTT client of DVS, over rumqttc: the front door through which jobs arrive and answers leave
+//! ([`MqttDoor`]), and a sender for the command line ([`Requester`]).
+//!
+//! rumqttc moves packets; nothing that DVS promises depends on its memory. It forgets subscriptions and
+//! unacknowledged publishes when a broker lost the session, and can reconnect in a loop for ever, so each
+//! connection is a fresh client that is thrown away when it breaks. What stays is ours:
+//! - `outbox`: answers until the broker has acknowledged them, handed to every new connection in order;
+//! - `intake`: arrivals in order, bounded in bytes; a message is acknowledged after it was taken, on the
+//!   connection that it came from. If that is gone the broker delivers it again, and the core knows repeats;
+//! - `backoff` and `report`: when to come back, and saying what changed once.
+//!
+//! The task that drives a connection (`connection`) never waits for the intake or for an answer.
+
+mod access;
+mod backoff;
+mod broker_url;
+mod connection;
+mod door;
+mod intake;
+mod outbox;
+mod reason;
+mod report;
+mod requester;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub use access::{BrokerAccess, CONNECT_SECONDS_MAX, Credentials, KEEP_ALIVE_SECONDS, TlsFiles};
+pub use backoff::{BACKOFF_MILLISECONDS_MAX, BACKOFF_MILLISECONDS_MIN, HELD_SECONDS_MIN};
+pub use broker_url::BrokerUrl;
+pub use connection::INFLIGHT_MAX;
+pub use door::{MqttAnswers, MqttConfig, MqttDoor, MqttHandle, STOP_SECONDS_MAX};
+pub use intake::INTAKE_BYTES_MAX;
+pub use report::ConnectionState;
+pub use requester::{Requester, RequesterError};

@@ -134,7 +134,7 @@ fn survey(roots: &Roots, mount_point: &MountPoint) -> Result<Survey, Failure> {
         Found::FullDirectory => survey.hides_files = true,
         Found::Mount(what) => survey.mounted = Some(Mounted::Something(what)),
         Found::Link(target) => {
-            survey.mounted = Some(Mounted::Something(format!("link to `{}`", target.display())))
+            survey.mounted = Some(Mounted::Something(format!("link to `{}`", target.display())));
         }
     }
     Ok(survey)

@@ -10,7 +10,8 @@ use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{Entry, Mode, Provision, Volume};
 use dvs_store_fake::{Action, FakeStore};
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -209,12 +210,14 @@ async fn a_store_under_another_name_has_the_same_volumes() {
     }
 }
 
-/// Unmounts when the test ends, however it ends.
-struct Mounted(PathBuf);
+/// A mounted directory, kept open: it is unmounted when the test ends, however it ends and wherever it was
+/// moved to.
+struct Mounted(File);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+        let wherever = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let _ = rustix::mount::unmount(wherever, rustix::mount::UnmountFlags::DETACH);
     }
 }
 
@@ -232,7 +235,7 @@ async fn real_a_mount_inside_a_volume_keeps_it_from_being_destroyed() {
         eprintln!("NOT RUN: {TEST}: cannot mount a tmpfs: {mounted:?}");
         return;
     }
-    let mounted = Mounted(inside.clone());
+    let mounted = Mounted(File::open(&inside).unwrap());
     fs::write(inside.join("precious"), "data").unwrap();
     let refused = store.destroy(&named("a")).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::InUse, "{}", refused.chain());

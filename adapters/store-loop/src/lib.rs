@@ -1,1 +1,177 @@
-//! To come.
+//! Volumes as image files with a file system inside, given out as loop devices: size enforced by the kernel.
+//!
+//! Below the store's folder: `volumes/<name>/{image,record,record.copy}` and `staging/`. A volume is made whole in
+//! `staging` and exists from one rename on; its end is one rename the other way, while its loop device is held so
+//! that nothing can have it mounted. So whatever cuts the work off leaves a whole volume, or staging names that
+//! opening the store removes. Only names that are ours are ever removed, and no link is followed.
+//!
+//! It knows nothing of mount points, jobs, or users of a volume other than the kernel.
+
+mod command;
+mod create;
+mod destroy;
+pub mod device;
+mod entry;
+mod folders;
+mod format;
+mod locks;
+mod owner;
+mod promises;
+mod record;
+mod settings;
+mod sources;
+mod stage;
+mod step;
+
+use async_trait::async_trait;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::ports::{Created, Destroyed, Source, VolumeStore};
+use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume, VolumeId};
+use folders::{IMAGE, Root};
+use locks::NameLocks;
+use promises::Promises;
+use rustix::fs::{AtFlags, statat};
+use settings::Settings;
+use sources::Sources;
+use std::sync::Arc;
+use url::Url;
+
+/// A folder of this host in which volumes are image files.
+pub struct LoopStore {
+    shared: Arc<Shared>,
+    locks: Arc<NameLocks>,
+}
+
+/// What every operation needs, on whichever thread.
+struct Shared {
+    name: StoreName,
+    settings: Settings,
+    root: Root,
+    promises: Arc<Promises>,
+    sources: Sources,
+}
+
+impl LoopStore {
+    /// Opens the store that `url` configures (`loop:///folder?fs=ext4&provision=thin&overcommit=2`, also `uid`,
+    /// `gid`, `mode`), makes its folders if they are missing, and removes what unfinished work has left.
+    ///
+    /// # Errors
+    /// `bad-request` for a URL that says something else, `store-unavailable` when the folder cannot be used.
+    pub fn open(name: StoreName, url: &Url) -> Result<Self, Failure> {
+        let settings = Settings::parse(url)?;
+        let root = Root::prepare(&settings.root)?;
+        let folders = root.open()?;
+        stage::sweep(&folders)?;
+        let promises = Arc::new(Promises::new(settings.overcommit, &folders)?);
+        let shared = Shared { name, settings, root, promises, sources: Sources::default() };
+        Ok(Self { shared: Arc::new(shared), locks: Arc::default() })
+    }
+
+    /// Runs `work` on a thread for blocking work, alone with `name`. A caller who gives up does not stop it: it is
+    /// finished, and the name stays locked until then.
+    async fn alone_with<T: Send + 'static>(
+        &self,
+        name: &VolumeName,
+        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let guard = self.locks.lock(name).await;
+        self.aside(move |shared| {
+            let _guard = guard;
+            work(shared)
+        })
+        .await
+    }
+
+    /// Runs `work` on a thread for blocking work.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
+            Ok(result) => result,
+            Err(error) => Err(Failure::internal("the work on a volume was cut off", error)),
+        }
+    }
+}
+
+#[async_trait]
+impl VolumeStore for LoopStore {
+    fn describe(&self) -> StoreDescription {
+        let settings = &self.shared.settings;
+        StoreDescription {
+            name: self.shared.name.clone(),
+            kind: "loop",
+            file_system: Some(settings.file_system),
+            provision: Some(settings.provision),
+            uid: settings.uid,
+            gid: settings.gid,
+            mode: settings.mode,
+        }
+    }
+
+    async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
+        let volume = volume.clone();
+        self.alone_with(&volume.spec.id.name.clone(), move |shared| create::create(shared, &volume)).await
+    }
+
+    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+        let asked = name.clone();
+        self.alone_with(name, move |shared| destroy::destroy(shared, &asked)).await
+    }
+
+    async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
+        let name = name.clone();
+        self.aside(move |shared| shared.look_up(&name)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, Failure> {
+        self.aside(Shared::list).await
+    }
+
+    async fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
+        let name = name.clone();
+        self.aside(move |shared| shared.usage(&name)).await
+    }
+
+    async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
+        let asked = name.clone();
+        self.alone_with(name, move |shared| sources::source(shared, &asked)).await
+    }
+}
+
+impl Shared {
+    fn id(&self, name: &VolumeName) -> VolumeId {
+        VolumeId { store: self.name.clone(), name: name.clone() }
+    }
+
+    fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
+        let (folders, id) = (self.root.open()?, self.id(name));
+        Ok(entry::find(&folders, &id).map(|found| found.into_entry(&id)))
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, Failure> {
+        let folders = self.root.open()?;
+        let mut names = folders.names()?;
+        names.sort();
+        let entry = |name| {
+            let id = self.id(name);
+            entry::find(&folders, &id).map(|found| found.into_entry(&id))
+        };
+        Ok(names.iter().filter_map(entry).collect())
+    }
+
+    /// What the image takes, also of a volume that is damaged.
+    fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
+        let folders = self.root.open()?;
+        let image = statat(&folders.volumes, format!("{name}/{IMAGE}"), AtFlags::SYMLINK_NOFOLLOW);
+        match image {
+            Ok(stat) => Ok(Usage { allocated_bytes: folders::allocated_bytes(&stat) }),
+            Err(_) if entry::find(&folders, &self.id(name)).is_some() => Ok(Usage { allocated_bytes: 0 }),
+            Err(_) => {
+                Err(Failure::new(FailureCode::NotFound, format!("volume `{}` is not there", self.id(name))))
+            }
+        }
+    }
+}

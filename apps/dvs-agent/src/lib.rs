@@ -1,1 +1,13 @@
-//! To come.
+//! The agent: takes jobs and makes them true. [`run`] is the whole life of a process; [`core`] is the part that
+//! knows ports only, [`compose`] the only part that knows which adapters there are.
+
+pub mod check;
+pub mod compose;
+pub mod config;
+pub mod core;
+mod daemon;
+mod life;
+pub mod lock;
+pub mod socket;
+
+pub use life::{attach, run};

@@ -1,2 +1,59 @@
-//! To come.
-fn main() {}
+//! The command `dvs`: without a subcommand it runs the agent; the subcommands ask for volumes over MQTT, and
+//! show what an agent has over its socket. Data goes to standard output, everything else to standard error.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
+
+mod check;
+mod exit;
+mod job;
+mod show;
+
+use clap::{Parser, Subcommand};
+use dvs_agent::config::AgentFlags;
+use std::process::ExitCode;
+
+/// Docker Volume Service: storage for containers, limited in size, on request.
+///
+/// Without a command, `dvs -b BROKER` runs the agent in the foreground.
+#[derive(Parser)]
+#[command(name = "dvs", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+struct Line {
+    #[command(flatten)]
+    agent: AgentFlags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ask an agent for a volume at a mount point, and wait until it is there
+    Create(job::CreateLine),
+    /// Ask an agent to delete the volume at a mount point, and wait until it is gone
+    Delete(job::DeleteLine),
+    /// List the volumes of this node
+    Ls(show::ListLine),
+    /// Show one volume of this node
+    Inspect(show::InspectLine),
+    /// Attach every volume that should be attached, then end: the step at boot before Docker starts
+    Attach(AgentFlags),
+    /// Look for what would not work, and say what to do about it
+    Check(check::CheckLine),
+}
+
+fn main() -> ExitCode {
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let _unprintable = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+        }
+    };
+    match line.command {
+        None => dvs_agent::run(&line.agent),
+        Some(Command::Create(create)) => job::create(&create),
+        Some(Command::Delete(delete)) => job::delete(&delete),
+        Some(Command::Ls(list)) => show::list(&list),
+        Some(Command::Inspect(inspect)) => show::inspect(&inspect),
+        Some(Command::Attach(flags)) => dvs_agent::attach(&flags),
+        Some(Command::Check(check)) => check::check(&check),
+    }
+}

@@ -35,7 +35,7 @@ impl Ledger {
             Effect::Answer(AnswerId::Pending(key.clone()), record.pending_answer()),
         ];
         let known =
-            Known { record, lane, pending_acknowledged: false, may_have_run: false, abandoning: false };
+            Known { record, lane, pending_acknowledged: false, may_have_run: false, abandon_at: None };
         self.jobs.insert(key.clone(), known);
         self.by_age.push_back(key.clone());
         self.waiting.push_back(key);

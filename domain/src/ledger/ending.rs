@@ -54,10 +54,9 @@ impl Ledger {
         let overdue = |record: &JobRecord| now.milliseconds_since(record.received) >= limit;
         let mut effects = Vec::new();
         for key in self.running.keys() {
-            if let Some(known) =
-                self.jobs.get_mut(key).filter(|known| !known.abandoning && overdue(&known.record))
-            {
-                known.abandoning = true;
+            let Some(known) = self.jobs.get_mut(key) else { continue };
+            if known.abandon_at.is_some_and(|at| now >= at) {
+                known.abandon_at = None;
                 effects.push(Effect::Abandon(key.clone()));
             }
         }

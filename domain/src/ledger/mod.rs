@@ -117,6 +117,8 @@ pub struct Limits {
     /// How long a job may take, waiting included, in milliseconds. The contract promises an answer within
     /// 110 s of `PENDING`.
     pub job_milliseconds: u64,
+    /// How long undoing what a restart cut off may take before the job is answered all the same, in milliseconds.
+    pub undo_milliseconds: u64,
     /// How many jobs are remembered at least.
     pub remembered_min: usize,
     /// How long jobs are remembered at least, in milliseconds.
@@ -133,6 +135,7 @@ impl Default for Limits {
             workers: 8,
             queue: 1024,
             job_milliseconds: 100_000,
+            undo_milliseconds: 10_000,
             remembered_min: 10_000,
             remembered_milliseconds: 7 * 24 * 60 * 60 * 1000,
             refusals: 10_000,
@@ -172,8 +175,8 @@ struct Known {
     pending_acknowledged: bool,
     /// Whether work of it may have been cut off by a restart: then giving up means undoing.
     may_have_run: bool,
-    /// Whether its work has been told to stop.
-    abandoning: bool,
+    /// When its work is told to stop; `None` once it has been, or while none runs.
+    abandon_at: Option<Timestamp>,
 }
 
 /// What a job can change.
@@ -224,7 +227,7 @@ impl Ledger {
         let mut index = 0;
         while self.running.len() < self.limits.workers.max(1) && index < self.waiting.len() {
             let key = &self.waiting[index];
-            let Some(known) = self.jobs.get(key) else {
+            let Some(known) = self.jobs.get_mut(key) else {
                 self.waiting.remove(index);
                 continue;
             };
@@ -236,9 +239,13 @@ impl Ledger {
                 index += 1;
                 continue;
             }
-            let overdue = now.milliseconds_since(known.record.received) >= self.limits.job_milliseconds
-                && known.may_have_run;
-            let attempt = if overdue { Attempt::Undo } else { Attempt::Do };
+            let due = known.record.received.after_milliseconds(self.limits.job_milliseconds);
+            let (attempt, abandon_at) = if now >= due && known.may_have_run {
+                (Attempt::Undo, now.after_milliseconds(self.limits.undo_milliseconds))
+            } else {
+                (Attempt::Do, due)
+            };
+            known.abandon_at = Some(abandon_at);
             effects.push(Effect::Work(known.record.job.clone(), attempt));
             self.running.insert(key.clone(), lane);
             self.waiting.remove(index);

@@ -1,0 +1,201 @@
+//! One conversation with one engine: few questions, one limit of time for all of them, and failures that name the
+//! engine, its socket and the step.
+
+use crate::container::{self, Bound, Container, NamedVolume, shown};
+use crate::engine::Engine;
+use crate::line::Line;
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListVolumesOptions};
+use dvs_domain::failure::{Failure, FailureCode};
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::future::Future;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How much of what an engine says of its own failure is kept.
+const REASON_CHARACTERS_MAX: usize = 300;
+/// How long a state that passes is given to pass.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What bollard says of a container whose state is none of Docker's.
+const NO_STATE_OF_DOCKERS: &str = "unknown variant";
+
+/// A conversation with an engine that answers.
+pub(crate) struct Conversation<'a> {
+    engine: &'a Engine,
+    docker: Docker,
+    limit: Duration,
+    until: Instant,
+}
+
+/// Where a volume that the engine keeps itself is.
+pub(crate) struct LocalVolume {
+    /// Where the engine binds it from.
+    pub(crate) source: Option<String>,
+    /// What the engine mounts there first, if its options say so (`-o o=bind -o device=…`).
+    pub(crate) device: Option<String>,
+}
+
+/// What only inspecting tells.
+pub(crate) struct Inspected {
+    /// The container's first process, if it runs.
+    pub(crate) process: Option<i64>,
+    /// What it has bound.
+    pub(crate) bound: Vec<Bound>,
+}
+
+impl<'a> Conversation<'a> {
+    /// Reaches `engine` and agrees with it on a version of its API. From now on it has `limit` for all answers.
+    pub(crate) async fn begin(engine: &'a Engine, limit: Duration) -> Result<Self, Failure> {
+        let talk = Talk { engine, limit, until: Instant::now() + limit };
+        let stream = talk.connect().await?;
+        let line = Line::new(engine.socket(), stream);
+        let docker = talk.ask("agree on an API version", || line.client()).await?;
+        Ok(Self { engine, docker, limit, until: talk.until })
+    }
+
+    /// Every container, in whatever state.
+    pub(crate) async fn containers(&self) -> Result<Vec<Container>, Failure> {
+        let options = ListContainersOptions { all: true, ..Default::default() };
+        let listed =
+            self.talk().ask("list containers", || self.docker.list_containers(Some(options.clone()))).await?;
+        Ok(listed.into_iter().map(Container::listed).collect())
+    }
+
+    /// The volumes that the engine keeps itself, by their names. Volumes of plugins are not asked for: a plugin
+    /// that hangs, or this agent's own, has no part in it.
+    pub(crate) async fn local_volumes(&self) -> Result<HashMap<String, LocalVolume>, Failure> {
+        let filters = HashMap::from([("driver".to_owned(), vec![NamedVolume::LOCAL.to_owned()])]);
+        let options = ListVolumesOptions { filters: Some(filters) };
+        let listed =
+            self.talk().ask("list volumes", || self.docker.list_volumes(Some(options.clone()))).await?;
+        let volumes = listed.volumes.unwrap_or_default().into_iter().map(|mut volume| {
+            let device = volume.options.remove("device");
+            let normal = |path: String| crate::path::normal(&path);
+            let place = LocalVolume { source: normal(volume.mountpoint), device: device.and_then(normal) };
+            (volume.name, place)
+        });
+        Ok(volumes.collect())
+    }
+
+    /// More about the container `id`; `None` when it has gone since it was listed.
+    pub(crate) async fn inspect(&self, id: &str) -> Result<Option<Inspected>, Failure> {
+        let ask = || async {
+            match self.docker.inspect_container(id, None::<InspectContainerOptions>).await {
+                Ok(response) => Ok(Some(response)),
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let response = self.talk().ask("inspect a container", ask).await?;
+        Ok(response.map(|response| {
+            let process = response.state.as_ref().and_then(|state| state.pid).filter(|process| *process > 0);
+            Inspected { process, bound: container::inspected(response) }
+        }))
+    }
+
+    /// The result of `work` of this host on what the engine said, if it comes in time.
+    pub(crate) async fn wait<T>(
+        &self,
+        step: &'static str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        timeout_at(self.until, work).await.map_err(|_| self.talk().too_late(step))
+    }
+
+    /// The failure of `step` of this host's own work on what the engine said.
+    pub(crate) fn broken(&self, step: &'static str, error: std::io::Error) -> Failure {
+        self.talk().failure(step, "cannot be asked to the end").caused_by(error)
+    }
+
+    fn talk(&self) -> Talk<'_> {
+        Talk { engine: self.engine, limit: self.limit, until: self.until }
+    }
+}
+
+/// Whom is talked to, and until when.
+struct Talk<'a> {
+    engine: &'a Engine,
+    limit: Duration,
+    until: Instant,
+}
+
+impl Talk<'_> {
+    async fn connect(&self) -> Result<UnixStream, Failure> {
+        const STEP: &str = "connect";
+        match timeout_at(self.until, UnixStream::connect(self.engine.socket())).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.failure(STEP, "cannot be reached").caused_by(error)),
+            Err(_) => Err(self.too_late(STEP)),
+        }
+    }
+
+    /// The answer to `request`, which is asked again as long as the answer names a state that passes.
+    async fn ask<T, Answer>(&self, step: &'static str, request: impl Fn() -> Answer) -> Result<T, Failure>
+    where
+        Answer: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            match timeout_at(self.until, request()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if passes(&error) && Instant::now() + PAUSE < self.until => sleep(PAUSE).await,
+                Ok(Err(error)) => return Err(self.failed(step, &error)),
+                Err(_) => return Err(self.too_late(step)),
+            }
+        }
+    }
+
+    fn failed(&self, step: &'static str, error: &Error) -> Failure {
+        let (what, reason) = match error {
+            Error::DockerResponseServerError { status_code, message } => {
+                ("refuses to answer", format!("status {status_code}: {message}"))
+            }
+            error => ("gives no usable answer", chain(error)),
+        };
+        self.failure(step, what).caused_by(short(&reason))
+    }
+
+    fn too_late(&self, step: &'static str) -> Failure {
+        self.failure(step, &format!("does not answer within {} s", self.limit.as_secs_f64()))
+    }
+
+    fn failure(&self, step: &'static str, what: &str) -> Failure {
+        let (name, socket) = (self.engine.name(), self.engine.socket().display());
+        let detail = format!("container engine `{name}` at `{socket}` {what}");
+        let hint = format!(
+            "start `{name}`, or take its socket out of the configuration; then send the job again with a new id"
+        );
+        Failure::new(FailureCode::StoreUnavailable, detail).at_step(step).with_hint(hint)
+    }
+}
+
+/// Whether the answer may be understood when it is asked for again: before version 6 Podman lists a container
+/// that is just ending as `stopped`, and bollard takes a list with a state that Docker does not have for no list.
+fn passes(error: &Error) -> bool {
+    matches!(error, Error::JsonDataError { message, .. } if message.starts_with(NO_STATE_OF_DOCKERS))
+}
+
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// `text` on one line, and not longer than anybody reads.
+fn short(text: &str) -> String {
+    let mut short: String = text.trim().chars().take(REASON_CHARACTERS_MAX).flat_map(shown).collect();
+    if text.trim().chars().count() > REASON_CHARACTERS_MAX {
+        short.push('…');
+    }
+    short
+}

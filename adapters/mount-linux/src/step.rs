@@ -1,0 +1,78 @@
+//! The steps that change something: what they are called in failures, and where tests make them fail.
+
+use dvs_domain::failure::Failure;
+
+/// A step that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A directory on the way to the mount point, or the mount point itself, is made.
+    MakeDirectories,
+    /// The mount is made, visible to nobody.
+    Mount,
+    /// `lost+found` is removed from it.
+    Empty,
+    /// The mount is put at its mount point.
+    Show,
+    /// The mount is taken away.
+    Unmount,
+    /// A guard is made, visible to nobody.
+    Guard,
+    /// A guard is taken away.
+    Unguard,
+    /// A directory that was made for the mount point is removed.
+    RemoveDirectories,
+}
+
+impl Step {
+    /// Its name in a failure.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::MakeDirectories => "make directories",
+            Self::Mount => "mount",
+            Self::Empty => "empty",
+            Self::Show => "show",
+            Self::Unmount => "unmount",
+            Self::Guard => "guard",
+            Self::Unguard => "unguard",
+            Self::RemoveDirectories => "remove directories",
+        }
+    }
+
+    /// Called right before the step changes something: the place where a test makes it fail.
+    pub(crate) fn begin(self) -> Result<(), Failure> {
+        failpoint(self)
+    }
+}
+
+#[cfg(feature = "failpoints")]
+fn failpoint(step: Step) -> Result<(), Failure> {
+    use dvs_domain::failure::FailureCode;
+    use rustix::process::{Signal, getpid, kill_process};
+
+    let name = match step {
+        Step::MakeDirectories => "mount.directories",
+        Step::Mount => "mount.mount",
+        Step::Empty => "mount.empty",
+        Step::Show => "mount.show",
+        Step::Unmount => "mount.unmount",
+        Step::Guard => "mount.guard",
+        Step::Unguard => "mount.unguard",
+        Step::RemoveDirectories => "mount.remove-directories",
+    };
+    fail::fail_point!(name, |what: Option<String>| {
+        let what = what.unwrap_or_default();
+        if what == "kill"
+            && let Err(error) = kill_process(getpid(), Signal::KILL)
+        {
+            return Err(Failure::internal("cannot end this process on demand", error).at_step(step.name()));
+        }
+        let code = FailureCode::from_word(&what).unwrap_or(FailureCode::Internal);
+        Err(Failure::new(code, "failed on demand").at_step(step.name()))
+    });
+    Ok(())
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn failpoint(_step: Step) -> Result<(), Failure> {
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! The front door: keeps a connection to the broker for as long as the agent runs.
+
+use crate::access::{BrokerAccess, KEEP_ALIVE_SECONDS};
+use crate::backoff::Backoff;
+use crate::connection::{self, Ended, Shared};
+use crate::intake::Intake;
+use crate::outbox::{Message, Outbox};
+use crate::reason::Reason;
+use crate::report::{ConnectionState, Report};
+use async_trait::async_trait;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::Answer;
+use dvs_domain::ports::{Answers, JobIntake};
+use dvs_job_json::{Presence, Topics, encode_answer};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+/// How long stopping may take: for the message that is being taken, and for answers to reach the broker.
+pub const STOP_SECONDS_MAX: u64 = 5;
+
+/// Everything the door needs to know.
+#[derive(Clone, Debug)]
+pub struct MqttConfig {
+    /// The broker.
+    pub access: BrokerAccess,
+    /// Under which id the broker keeps what arrives while the agent is away. One client per id.
+    pub client_id: String,
+    /// The topics.
+    pub topics: Topics,
+    /// What is told to everybody while the agent is connected.
+    pub presence: Presence,
+    /// How often an idle connection is tried; at least 1.
+    pub keep_alive_seconds: u16,
+}
+
+impl MqttConfig {
+    /// The usual settings: client id `dvs-<node>`, [`KEEP_ALIVE_SECONDS`].
+    #[must_use]
+    pub fn new(access: BrokerAccess, topics: Topics, presence: Presence) -> Self {
+        let client_id = format!("dvs-{}", topics.node());
+        Self { access, client_id, topics, presence, keep_alive_seconds: KEEP_ALIVE_SECONDS }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        // MQTT 3.1.1 allows longer ids, but a broker need not take them; none takes control characters.
+        const CLIENT_ID_BYTES_MAX: usize = 1024;
+        let id = &self.client_id;
+        if id.is_empty() || id.len() > CLIENT_ID_BYTES_MAX || id.chars().any(char::is_control) {
+            return Err(Failure::new(
+                FailureCode::BadRequest,
+                "the MQTT client id must be 1 to 1024 bytes without control characters",
+            ));
+        }
+        if self.keep_alive_seconds == 0 {
+            return Err(Failure::new(
+                FailureCode::BadRequest,
+                "the MQTT keep-alive must be at least 1 second",
+            ));
+        }
+        self.access.options(id, self.keep_alive_seconds).map(drop)
+    }
+}
+
+/// Where jobs come in from the broker.
+pub struct MqttDoor;
+
+impl MqttDoor {
+    /// Begins to connect, and goes on doing so for ever; what arrives goes to `intake`. Needs a tokio runtime.
+    /// Does not wait for the broker.
+    ///
+    /// # Errors
+    /// [`FailureCode::BadRequest`] for settings that cannot be used, also for unreadable certificates.
+    pub fn start(
+        config: MqttConfig,
+        intake: Arc<dyn JobIntake>,
+    ) -> Result<(MqttAnswers, MqttHandle), Failure> {
+        config.check()?;
+        let report = Report::new(config.access.broker.clone(), config.client_id.clone());
+        let state = report.watch();
+        let topics = config.topics.clone();
+        let outbox = Arc::new(Outbox::default());
+        let (stop_taking, taking) = watch::channel(false);
+        let (leave, leave_by) = watch::channel(None);
+        let (arrivals, queue) = Intake::new();
+        let taker = tokio::spawn(queue.run(topics.clone(), intake, taking));
+        let shared = Shared {
+            config,
+            outbox: Arc::clone(&outbox),
+            intake: arrivals,
+            report: Mutex::new(report),
+            leave_by,
+        };
+        let keeper = tokio::spawn(keep_connected(Arc::new(shared)));
+        Ok((MqttAnswers { topics, outbox }, MqttHandle { state, stop_taking, leave, taker, keeper }))
+    }
+}
+
+/// Tells senders. Each answer is sent again on every new connection until the broker has acknowledged it; the
+/// order of the first sends is the order of the calls.
+#[derive(Clone)]
+pub struct MqttAnswers {
+    topics: Topics,
+    outbox: Arc<Outbox>,
+}
+
+#[async_trait]
+impl Answers for MqttAnswers {
+    async fn publish(&self, answer: &Answer) {
+        let (topic, payload) = encode_answer(&self.topics, answer);
+        self.outbox.put(Message { topic, payload }).await;
+    }
+}
+
+/// Holds the door open. Dropping it is like losing power: the broker notices and publishes the last will.
+pub struct MqttHandle {
+    state: watch::Receiver<ConnectionState>,
+    stop_taking: watch::Sender<bool>,
+    leave: watch::Sender<Option<Instant>>,
+    taker: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+}
+
+impl MqttHandle {
+    /// How the connection is, now and whenever that changes.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.clone()
+    }
+
+    /// Takes nothing more, waits for the message that is being taken (half of the limit at most), sends what
+    /// is in the outbox, says that the agent is gone, and disconnects; all within [`STOP_SECONDS_MAX`]. What
+    /// the broker has not acknowledged by then never resolves.
+    pub async fn stop(mut self) {
+        let limit = Duration::from_secs(STOP_SECONDS_MAX);
+        let (half, by) = (Instant::now() + limit / 2, Instant::now() + limit);
+        self.stop_taking.send_replace(true);
+        if timeout_at(half, &mut self.taker).await.is_err() {
+            tracing::warn!("a message was still being taken; the broker will deliver it again");
+        }
+        self.leave.send_replace(Some(by));
+        // The connection keeps to the limit itself; the moment more is for its last words.
+        let _ = timeout_at(by + Duration::from_millis(500), &mut self.keeper).await;
+    }
+}
+
+impl Drop for MqttHandle {
+    fn drop(&mut self) {
+        self.taker.abort();
+        self.keeper.abort();
+    }
+}
+
+async fn keep_connected(shared: Arc<Shared>) {
+    let mut backoff = Backoff::default();
+    let mut leave_by = shared.leave_by.clone();
+    loop {
+        match connect_once(&shared).await {
+            Ended::Left => break,
+            Ended::Renewed => {}
+            Ended::Lost { reason, held } => {
+                shared.report(|report| report.away(&reason, held));
+                let wait = backoff.after(held, reason.kind == crate::reason::ReasonKind::Refused);
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    Ok(_) = leave_by.wait_for(Option::is_some) => break,
+                }
+            }
+        }
+    }
+    shared.report(Report::stopped);
+}
+
+/// Nothing that a broker sends may end the agent, nor a defect of the library that reads it.
+async fn connect_once(shared: &Arc<Shared>) -> Ended {
+    let mut connection = AbortOnDrop(tokio::spawn(connection::run(Arc::clone(shared))));
+    match (&mut connection.0).await {
+        Ok(ended) => ended,
+        Err(_) => Ended::Lost { reason: Reason::trouble("the MQTT client broke down"), held: None },
+    }
+}
+
+struct AbortOnDrop(JoinHandle<Ended>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,162 @@
+//! Making a volume: reserve, stage, image, format, record, own, publish. It exists from the rename in `publish`
+//! on; a step that fails undoes those before it.
+
+use crate::Shared;
+use crate::entry;
+use crate::folders::{self, Folders, IMAGE, RECORDS};
+use crate::format::{Format, Formatting};
+use crate::owner;
+use crate::record;
+use crate::settings;
+use crate::stage::{Published, Staged, undone};
+use crate::step;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::ports::Created;
+use dvs_domain::volume::{Provision, Volume};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fdatasync, fstat, fsync, ftruncate, openat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Write;
+
+/// Makes `volume` exist, or leaves nothing.
+pub(crate) fn create(shared: &Shared, volume: &Volume) -> Result<Created, Failure> {
+    let id = shared.id(&volume.spec.id.name);
+    let folders = shared.root.open()?;
+    if let Some(found) = entry::find(&folders, &id) {
+        return Ok(Created::AlreadyThere(Box::new(found.into_sound(&id)?.volume)));
+    }
+    settings::check_owner(volume.spec.uid, volume.spec.gid)?;
+    step::failpoint("loop.reserve")?;
+    let format = Format::of(volume, &shared.settings);
+    let reservation = shared.promises.reserve(&folders, &id.name, volume.spec.size, format.provision)?;
+    let staged = Staged::make(&folders, &id.name)?;
+    let filled = fill(shared, &staged, &settled(volume, &format), &format);
+    let published = filled.and_then(|()| staged.publish(&folders, &id.name));
+    match published {
+        Ok(Published::Yes) => {
+            reservation.keep();
+            Ok(Created::New)
+        }
+        Ok(Published::NameIsTaken) => {
+            staged.remove(&folders)?;
+            there_meanwhile(&folders, shared, volume)
+        }
+        Err(failure) => Err(undone(failure, staged.remove(&folders))),
+    }
+}
+
+/// What is recorded: nothing of what was done depends on the store's defaults of a later day.
+fn settled(volume: &Volume, format: &Format) -> Volume {
+    let mut volume = volume.clone();
+    volume.spec.file_system = Some(format.file_system);
+    volume.spec.provision = Some(format.provision);
+    volume
+}
+
+fn there_meanwhile(folders: &Folders, shared: &Shared, volume: &Volume) -> Result<Created, Failure> {
+    let id = shared.id(&volume.spec.id.name);
+    match entry::find(folders, &id) {
+        Some(found) => Ok(Created::AlreadyThere(Box::new(found.into_sound(&id)?.volume))),
+        None => Err(Failure::new(
+            FailureCode::Busy,
+            format!("another process made and removed volume `{id}` at the same time"),
+        )
+        .at_step("publish")),
+    }
+}
+
+/// Puts everything into the staging folder, and makes it durable there.
+fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> Result<(), Failure> {
+    let image = make_image(&staged.folder, format)?;
+    let path = shared.root.path.join("staging").join(&staged.name).join(IMAGE);
+    step::failpoint("loop.format")?;
+    let formatting = Formatting::start(format, &path)?;
+    // The disk has time for the record while the program formats.
+    write_records(&staged.folder, volume)?;
+    formatting.finish()?;
+    step::failpoint("loop.own")?;
+    if !format.is_owned_by_formatting() {
+        owner::set(&image, format)?;
+    }
+    if format.provision == Provision::Thick {
+        keep_allocated(&image, format.size_bytes)?;
+    }
+    // The programs that format end with a sync; the promise does not rest on that.
+    fdatasync(&image).map_err(|errno| step::failed("format", "cannot make the image durable", errno))
+}
+
+fn make_image(folder: &OwnedFd, format: &Format) -> Result<OwnedFd, Failure> {
+    step::failpoint("loop.image")?;
+    let failed = |errno| step::failed("image", "cannot make the image", errno);
+    let image = new_file(folder, IMAGE).map_err(failed)?;
+    ftruncate(&image, format.size_bytes).map_err(|errno| match errno {
+        Errno::FBIG | Errno::INVAL => too_large(errno),
+        errno => failed(errno),
+    })?;
+    if format.provision == Provision::Thick {
+        allocate(&image, format.size_bytes)?;
+    }
+    Ok(image)
+}
+
+/// Formatting, or what formatted it, may have punched holes into a thick image in spite of being told not to.
+fn keep_allocated(image: impl AsFd, size_bytes: u64) -> Result<(), Failure> {
+    let allocated = || {
+        let stat = fstat(&image).map_err(|errno| step::failed("image", "cannot see the image", errno))?;
+        Ok(folders::allocated_bytes(&stat))
+    };
+    if allocated()? < size_bytes {
+        allocate(&image, size_bytes)?;
+        if allocated()? < size_bytes {
+            let detail = "the file system below the store does not keep an image allocated";
+            return Err(Failure::new(FailureCode::Unsupported, detail)
+                .at_step("image")
+                .with_hint(ASK_FOR_THIN));
+        }
+    }
+    Ok(())
+}
+
+fn allocate(image: impl AsFd, size_bytes: u64) -> Result<(), Failure> {
+    loop {
+        return match fallocate(&image, FallocateFlags::empty(), 0, size_bytes) {
+            Err(Errno::INTR) => continue,
+            Err(Errno::FBIG) => Err(too_large(Errno::FBIG)),
+            Err(errno @ (Errno::OPNOTSUPP | Errno::NOSYS)) => {
+                let detail = "the file system below the store cannot allocate in advance";
+                Err(Failure::new(FailureCode::Unsupported, detail)
+                    .caused_by(std::io::Error::from(errno))
+                    .at_step("image")
+                    .with_hint(ASK_FOR_THIN))
+            }
+            allocated => allocated.map_err(|errno| step::failed("image", "cannot allocate the image", errno)),
+        };
+    }
+}
+
+const ASK_FOR_THIN: &str = "ask for a thin volume, or move the store to ext4 or xfs";
+
+fn too_large(errno: Errno) -> Failure {
+    let detail = "the file system below the store takes no file of that size";
+    Failure::new(FailureCode::Unsupported, detail).caused_by(std::io::Error::from(errno)).at_step("image")
+}
+
+/// Writes both copies of the record, and makes them and the names in the folder durable.
+fn write_records(folder: &OwnedFd, volume: &Volume) -> Result<(), Failure> {
+    step::failpoint("loop.record")?;
+    let failed = |errno| step::failed("record", "cannot write the record", errno);
+    let bytes = record::encode(volume).map_err(|failure| failure.at_step("record"))?;
+    let mut files = Vec::new();
+    for name in RECORDS {
+        let mut file = File::from(new_file(folder, name).map_err(failed)?);
+        file.write_all(&bytes).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        files.push(file);
+    }
+    files.iter().try_for_each(fsync).and_then(|()| fsync(folder)).map_err(failed)
+}
+
+fn new_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(folder, name, flags, Mode::RUSR | Mode::WUSR)
+}

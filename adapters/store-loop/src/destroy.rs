@@ -1,0 +1,105 @@
+//! Destroying a volume: its loop device is held exclusively, which proves that nothing has it mounted; one rename
+//! decides; then everything is removed and the device is freed. After a refusal nothing has changed.
+
+use crate::Shared;
+use crate::device::{self, BackingFile, ExclusiveDevice, ExclusiveError};
+use crate::entry::{self, SoundVolume};
+use crate::folders::{self, Folders};
+use crate::stage::{Staged, undone};
+use crate::step;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::VolumeName;
+use dvs_domain::ports::Destroyed;
+use dvs_domain::volume::VolumeId;
+use rustix::fs::{fstat, ftruncate};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a device may stay busy before something is said to use it: the kernel lets go of a mount namespace
+/// a moment after its last process ended.
+const BUSY_MILLISECONDS_MAX: u64 = 100;
+/// How long the kernel, or a program that looks at every new device, may take to close it.
+const RELEASE_MILLISECONDS_MAX: u64 = 2000;
+
+/// Makes sure that nothing is called `name`.
+pub(crate) fn destroy(shared: &Shared, name: &VolumeName) -> Result<Destroyed, Failure> {
+    let id = shared.id(name);
+    let folders = shared.root.open()?;
+    let Some(found) = entry::find_locked(&folders, &id)? else { return Ok(Destroyed::NothingThere) };
+    let volume = found.into_sound(&id)?;
+    refuse_foreign_files(&id, &volume)?;
+    let failed = |errno| step::failed("hold", "cannot see what uses the volume", errno);
+    let image = volume.open_image().map_err(failed)?;
+    let file = BackingFile::of(&image).map_err(failed)?;
+    let held = hold(&id, file)?;
+    let staged = Staged::decide(&folders, name, volume.folder)?;
+    // From here on the volume is no more: what fails is told, and finished when the store is next opened.
+    shared.promises.release(name);
+    let removed = remove(&folders, &staged);
+    shared.sources.close(name);
+    let numbers: Vec<u32> = held.iter().map(ExclusiveDevice::number).collect();
+    let unbound: rustix::io::Result<()> = held.into_iter().try_for_each(ExclusiveDevice::unbind);
+    let limit = Duration::from_millis(RELEASE_MILLISECONDS_MAX);
+    let released = numbers.iter().all(|number| device::wait_until_released(*number, file, limit));
+    // Somebody looks at the device without having mounted it. The room is free all the same, unless the image
+    // has another name, under which it is somebody's copy.
+    if !released && fstat(&image).is_ok_and(|stat| stat.st_nlink == 0) {
+        ftruncate(&image, 0).map_err(|errno| step::failed("release", "cannot free the room", errno))?;
+    }
+    unbound.map_err(|errno| step::failed("release", "cannot unbind the loop device", errno))?;
+    removed.map(|()| Destroyed::Gone)
+}
+
+fn refuse_foreign_files(id: &VolumeId, volume: &SoundVolume) -> Result<(), Failure> {
+    let foreign = folders::unknown_files(&volume.folder)
+        .map_err(|errno| step::failed("hold", "cannot list the volume's folder", errno))?;
+    let Some(first) = foreign.first() else { return Ok(()) };
+    Err(Failure::new(
+        FailureCode::Conflict,
+        format!(
+            "the folder of volume `{id}` holds `{}`, which DVS did not put there",
+            first.to_string_lossy()
+        ),
+    )
+    .at_step("hold")
+    .with_hint("move what is not DVS's out of the volume's folder first"))
+}
+
+/// Every loop device of the image, each held so that nobody can mount it.
+fn hold(id: &VolumeId, file: BackingFile) -> Result<Vec<ExclusiveDevice>, Failure> {
+    let failed = |errno| step::failed("hold", "cannot see what uses the volume", errno);
+    let until = Instant::now() + Duration::from_millis(BUSY_MILLISECONDS_MAX);
+    let mut held = Vec::new();
+    for device in device::find(file).map_err(failed)? {
+        loop {
+            match device.open_exclusively() {
+                Ok(exclusive) => {
+                    held.push(exclusive);
+                    break;
+                }
+                Err(ExclusiveError::Busy) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Err(ExclusiveError::Busy) => {
+                    return Err(Failure::new(
+                        FailureCode::InUse,
+                        format!(
+                            "something still has volume `{id}` mounted (`{}`): another mount namespace or process",
+                            device.path().display()
+                        ),
+                    )
+                    .at_step("hold"));
+                }
+                Err(ExclusiveError::Failed(errno)) => return Err(failed(errno)),
+            }
+        }
+    }
+    Ok(held)
+}
+
+fn remove(folders: &Folders, staged: &Staged) -> Result<(), Failure> {
+    step::failpoint("loop.remove").and_then(|()| staged.remove(folders)).map_err(|failure| {
+        // Tried once more, without counting on it: the decision stands, and opening the store finishes it.
+        undone(failure, staged.remove(folders))
+    })
+}

@@ -1,0 +1,111 @@
+//! What to attach for a volume: the loop device that its image is bound to, bound now if it is not yet. All
+//! sources of one volume are one device.
+
+use crate::Shared;
+use crate::device::{self, BackingFile, LoopDevice};
+use crate::entry;
+use crate::step;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::VolumeName;
+use dvs_domain::ports::{Source, SourceKind};
+use dvs_domain::volume::VolumeId;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// The sources that were given out and are still there.
+#[derive(Default)]
+pub(crate) struct Sources {
+    by_name: Mutex<HashMap<VolumeName, Weak<Kept>>>,
+}
+
+/// A device that is kept open: by all sources of its volume, until the volume is destroyed.
+struct Kept {
+    device: Mutex<Option<LoopDevice>>,
+}
+
+/// The source of `name`.
+pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failure> {
+    let id = shared.id(name);
+    let folders = shared.root.open()?;
+    let found = entry::find_locked(&folders, &id)?
+        .ok_or_else(|| Failure::new(FailureCode::NotFound, format!("volume `{id}` is not there")))?;
+    let volume = found.into_sound(&id)?;
+    let failed = |errno| step::failed("attach", "cannot open the image", errno);
+    let image = volume.open_image().map_err(failed)?;
+    let recorded = volume.volume.spec.file_system.unwrap_or(shared.settings.file_system);
+    let file_system = entry::file_system_to_mount(&image, recorded)
+        .map_err(|error| Failure::internal("cannot read the image", error).at_step("attach"))?;
+    let file = BackingFile::of(&image).map_err(failed)?;
+    // The volume's folder stays locked until the device is found or bound: no other process binds it meanwhile.
+    let (path, kept) = match shared.sources.kept(name, file) {
+        Some(kept) => kept,
+        None => {
+            let device = match found_device(&id, file)? {
+                Some(device) => device,
+                None => {
+                    step::failpoint("loop.attach")?;
+                    device::attach(&image)?
+                }
+            };
+            shared.sources.keep(name, device)
+        }
+    };
+    Ok(Source::kept_by(SourceKind::Device { path, file_system }, kept))
+}
+
+fn found_device(id: &VolumeId, file: BackingFile) -> Result<Option<LoopDevice>, Failure> {
+    let found = device::find(file)
+        .map_err(|errno| step::failed("attach", "cannot see what the image is bound to", errno))?;
+    let conflict = |what: &str| {
+        let devices: Vec<String> = found.iter().map(|device| device.path().display().to_string()).collect();
+        Failure::new(
+            FailureCode::Conflict,
+            format!("volume `{id}` is bound to {} {what}", devices.join(", ")),
+        )
+        .at_step("attach")
+        .with_hint("somebody else did that: unmount it there, and detach it with `losetup -d`")
+    };
+    match found.as_slice() {
+        [] => Ok(None),
+        [device] if device.is_read_only() || !device.is_whole() => {
+            Err(conflict("read-only or in part, not as DVS binds it"))
+        }
+        [_] => Ok(found.into_iter().next()),
+        _ => Err(conflict("at once, and writing to both would destroy it")),
+    }
+}
+
+impl Sources {
+    fn kept(&self, name: &VolumeName, file: BackingFile) -> Option<(PathBuf, Arc<Kept>)> {
+        let kept = self.by_name().get(name)?.upgrade()?;
+        let path = kept.device().as_ref().filter(|device| device.is_bound_to(file)).map(LoopDevice::path);
+        path.map(|path| (path, kept))
+    }
+
+    fn keep(&self, name: &VolumeName, device: LoopDevice) -> (PathBuf, Arc<Kept>) {
+        let path = device.path();
+        let kept = Arc::new(Kept { device: Mutex::new(Some(device)) });
+        let mut by_name = self.by_name();
+        by_name.retain(|_, kept| kept.strong_count() > 0);
+        by_name.insert(name.clone(), Arc::downgrade(&kept));
+        (path, kept)
+    }
+
+    /// Closes the device of a volume that is no more, in all sources that are still around.
+    pub(crate) fn close(&self, name: &VolumeName) {
+        if let Some(kept) = self.by_name().remove(name).and_then(|kept| kept.upgrade()) {
+            kept.device().take();
+        }
+    }
+
+    fn by_name(&self) -> MutexGuard<'_, HashMap<VolumeName, Weak<Kept>>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn device(&self) -> MutexGuard<'_, Option<LoopDevice>> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,178 @@
+//! `dvs check`: what would not work on this host, and what to do about it. Looks, and changes nothing: a store
+//! that an agent has open is not opened a second time.
+
+use crate::compose::is_root;
+use crate::config::{BrokerChoice, Settings};
+use crate::socket::{self, Status};
+use dvs_domain::volume::FileSystem;
+use rustix::fs::{Access, access, statvfs};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use url::Url;
+
+/// How long the broker may take to accept a connection, in seconds.
+const BROKER_SECONDS_MAX: u64 = 3;
+/// Where programs are that an ordinary user's `PATH` often lacks.
+const PROGRAM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub subject: String,
+    /// Whether it will work.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub seen: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Whether something will work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It will.
+    Good,
+    /// The agent runs, but some jobs would fail.
+    Limited,
+    /// The agent, or its default store, would not work.
+    Bad,
+}
+
+/// Looks at everything that `settings` need.
+pub async fn check(settings: &Settings) -> Vec<Finding> {
+    let mut findings = vec![agent(settings).await, broker(settings).await, rights(settings)];
+    let formats = settings.stores.iter().any(|(_, url)| url.scheme() == "loop");
+    if formats {
+        findings.push(loop_devices());
+        findings.extend(FileSystem::ALL.into_iter().map(program));
+    }
+    findings.extend(settings.stores.iter().map(|(name, url)| store(name.as_str(), url)));
+    findings.extend(settings.roots.roots().iter().map(|root| mount_root(Path::new(root.path.as_str()))));
+    findings
+}
+
+fn finding(subject: impl Into<String>, verdict: Verdict, seen: impl Into<String>, hint: &str) -> Finding {
+    let hint = (verdict != Verdict::Good && !hint.is_empty()).then(|| hint.to_owned());
+    Finding { subject: subject.into(), verdict, seen: seen.into(), hint }
+}
+
+async fn agent(settings: &Settings) -> Finding {
+    match socket::get::<Status>(&settings.socket, "/v1/status").await {
+        Ok(status) => {
+            let seen = format!(
+                "process {} runs on node `{}`; broker: {}",
+                status.process, status.node, status.broker
+            );
+            finding("agent", Verdict::Good, seen, "")
+        }
+        Err(_) => finding(
+            "agent",
+            Verdict::Limited,
+            "none runs with this state folder",
+            "start it with `dvs -b BROKER`",
+        ),
+    }
+}
+
+async fn broker(settings: &Settings) -> Finding {
+    let url = match &settings.broker {
+        BrokerChoice::Embedded(address) => {
+            return finding("broker", Verdict::Good, format!("inside the agent, at {address}"), "");
+        }
+        BrokerChoice::At(url) => url,
+    };
+    let connect = TcpStream::connect((url.host(), url.port()));
+    let (verdict, seen) = match tokio::time::timeout(Duration::from_secs(BROKER_SECONDS_MAX), connect).await {
+        Ok(Ok(_)) => (Verdict::Good, format!("{url} accepts connections")),
+        Ok(Err(error)) => (Verdict::Limited, format!("{url}: {error}")),
+        Err(_) => (Verdict::Limited, format!("{url} did not answer within {BROKER_SECONDS_MAX} s")),
+    };
+    finding("broker", verdict, seen, "the agent waits for the broker; jobs come once it is there")
+}
+
+fn rights(settings: &Settings) -> Finding {
+    let needs_root = settings.stores.iter().any(|(_, url)| url.scheme() != "fake");
+    match (is_root(), needs_root) {
+        (true, _) => finding("rights", Verdict::Good, "root: volumes can be mounted", ""),
+        (false, false) => finding(
+            "rights",
+            Verdict::Good,
+            "no root: volumes are shown by links, sizes are not enforced",
+            "",
+        ),
+        (false, true) => finding(
+            "rights",
+            Verdict::Bad,
+            "no root: nothing can be mounted",
+            "run as root, or try it out with `--store try=fake:///tmp/dvs`",
+        ),
+    }
+}
+
+fn loop_devices() -> Finding {
+    let hint = "load the module with `modprobe loop`, or give the container access to /dev";
+    match access("/dev/loop-control", Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) => finding("loop devices", Verdict::Good, "/dev/loop-control is there", ""),
+        Err(error) => finding("loop devices", Verdict::Bad, format!("/dev/loop-control: {error}"), hint),
+    }
+}
+
+fn program(file_system: FileSystem) -> Finding {
+    let name = format!("mkfs.{file_system}");
+    let package = match file_system {
+        FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => "e2fsprogs",
+        FileSystem::Xfs => "xfsprogs",
+        FileSystem::Btrfs => "btrfs-progs",
+    };
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&folders)
+        .chain(PROGRAM_FOLDERS.map(PathBuf::from))
+        .map(|folder| folder.join(&name))
+        .find(|path| access(path, Access::EXEC_OK).is_ok());
+    match found {
+        Some(path) => finding(name, Verdict::Good, path.display().to_string(), ""),
+        None => finding(name, Verdict::Limited, "not found", &format!("apt-get install {package}")),
+    }
+}
+
+fn store(name: &str, url: &Url) -> Finding {
+    let subject = format!("store {name}");
+    let folder = Path::new(url.path());
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    if access(there, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let seen = format!("`{}` cannot be written to", there.display());
+        return finding(
+            subject,
+            Verdict::Bad,
+            seen,
+            "run as a user that may write there, or choose another folder",
+        );
+    }
+    match statvfs(there) {
+        Ok(room) => {
+            let mebibytes = |blocks: u64| blocks * room.f_frsize / (1 << 20);
+            let seen = format!(
+                "{} ({} MiB free of {} MiB)",
+                url,
+                mebibytes(room.f_bavail),
+                mebibytes(room.f_blocks)
+            );
+            let verdict = if room.f_bavail == 0 { Verdict::Limited } else { Verdict::Good };
+            finding(subject, verdict, seen, "free space there: nothing can be written to its volumes")
+        }
+        Err(error) => finding(subject, Verdict::Bad, format!("`{}`: {error}", there.display()), ""),
+    }
+}
+
+fn mount_root(path: &Path) -> Finding {
+    let subject = format!("mount root {}", path.display());
+    if path.is_dir() {
+        return finding(subject, Verdict::Good, "is there", "");
+    }
+    finding(subject, Verdict::Limited, "is no directory", "jobs below it are refused until it is made")
+}

@@ -1,0 +1,334 @@
+//! The engine: one task that takes events in order, asks the ledger, and performs its effects. What is
+//! recorded is on disk before anything that follows from it is done; what arrives together is recorded
+//! together.
+
+use super::Worker;
+use super::admission::admit;
+use super::control::JobControl;
+use async_trait::async_trait;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
+use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Phase};
+use dvs_domain::mount_point::AllowedRoots;
+use dvs_domain::ports::{Answers, Arrival, Change, Clock, IntakeClosed, JobIntake, Journal};
+use futures::FutureExt;
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The engine's own limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// How long a stopping agent waits for work that runs, in seconds.
+    pub stop_seconds: u64,
+}
+
+impl EngineLimits {
+    /// Arrivals that wait to be taken; doors wait beyond that.
+    pub const ARRIVALS: usize = 256;
+    /// Events that are recorded together.
+    pub const BATCH: usize = 64;
+    /// How often time limits are looked at, in milliseconds.
+    pub const TICK_MILLISECONDS: u64 = 500;
+    /// How long a stopping agent waits for the broker to acknowledge its last answers, in milliseconds.
+    pub const FLUSH_MILLISECONDS: u64 = 2000;
+}
+
+/// What the engine stands on.
+pub struct EngineParts {
+    /// Makes jobs true.
+    pub worker: Arc<Worker>,
+    /// Remembers.
+    pub journal: Arc<dyn Journal>,
+    /// Tells senders.
+    pub answers: Arc<dyn Answers>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Where jobs may mount.
+    pub roots: AllowedRoots,
+    /// Limits.
+    pub limits: EngineLimits,
+}
+
+/// Where front doors hand in what arrives.
+#[derive(Clone)]
+pub struct Intake {
+    arrivals: mpsc::Sender<Delivery>,
+}
+
+/// The other end of an [`Intake`], for the engine.
+pub struct Arrivals {
+    deliveries: mpsc::Receiver<Delivery>,
+}
+
+/// The way in: arrivals wait until an engine runs on the other end.
+#[must_use]
+pub fn intake() -> (Intake, Arrivals) {
+    let (arrivals, deliveries) = mpsc::channel(EngineLimits::ARRIVALS);
+    (Intake { arrivals }, Arrivals { deliveries })
+}
+
+struct Delivery {
+    arrival: Arrival,
+    taken: oneshot::Sender<()>,
+}
+
+#[async_trait]
+impl JobIntake for Intake {
+    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
+        let (taken, is_taken) = oneshot::channel();
+        self.arrivals.send(Delivery { arrival, taken }).await.map_err(|_| IntakeClosed)?;
+        is_taken.await.map_err(|_| IntakeClosed)
+    }
+}
+
+/// See the module.
+pub struct Engine {
+    parts: EngineParts,
+    ledger: Ledger,
+    arrivals: mpsc::Receiver<Delivery>,
+    events: mpsc::UnboundedReceiver<Event>,
+    tell: mpsc::UnboundedSender<Event>,
+    running: BTreeMap<JobKey, Arc<JobControl>>,
+    answers_in_flight: usize,
+    /// What could not be recorded and must be, with what follows from it: tried again at every tick.
+    deferred: VecDeque<Vec<Effect>>,
+    stopping: bool,
+}
+
+impl Engine {
+    /// An engine that has still to be run.
+    #[must_use]
+    pub fn new(parts: EngineParts, ledger: Ledger, arrivals: Arrivals) -> Self {
+        let (tell, events) = mpsc::unbounded_channel(); // Bounded by the jobs that run and the answers under way.
+        Self {
+            parts,
+            ledger,
+            arrivals: arrivals.deliveries,
+            events,
+            tell,
+            running: BTreeMap::new(),
+            answers_in_flight: 0,
+            deferred: VecDeque::new(),
+            stopping: false,
+        }
+    }
+
+    /// Performs `first`, what the ledger said at its restart, then works until `stop` says so: then takes
+    /// nothing more, finishes what runs within its limit, and leaves the rest for the next start.
+    pub async fn run(mut self, first: Vec<Effect>, mut stop: watch::Receiver<bool>) {
+        self.perform(first).await;
+        let mut tick = tokio::time::interval(Duration::from_millis(EngineLimits::TICK_MILLISECONDS));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut deliveries = Vec::new();
+        let mut events = Vec::new();
+        while !self.stopping {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => self.stopping = true,
+                _ = self.events.recv_many(&mut events, EngineLimits::BATCH) => {}
+                _ = self.arrivals.recv_many(&mut deliveries, EngineLimits::BATCH) => {}
+                _ = tick.tick() => events.push(Event::Tick),
+            }
+            self.handle(events.drain(..)).await;
+            self.take(deliveries.drain(..)).await;
+        }
+        self.wind_down().await;
+    }
+
+    async fn wind_down(&mut self) {
+        self.arrivals.close();
+        let end = tokio::time::Instant::now() + Duration::from_secs(self.parts.limits.stop_seconds);
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(end, self.events.recv()).await {
+                Ok(Some(event)) => self.handle([event]).await,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        for key in self.running.keys() {
+            tracing::warn!(job = %key, "still running at the end of the time to stop: left for the next start");
+        }
+        let flush = tokio::time::Instant::now() + Duration::from_millis(EngineLimits::FLUSH_MILLISECONDS);
+        while self.answers_in_flight > 0 {
+            match tokio::time::timeout_at(flush, self.events.recv()).await {
+                Ok(Some(event)) => self.handle([event]).await,
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+
+    async fn take(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
+        let now = self.parts.clock.now();
+        let mut taken = Vec::new();
+        let mut decided = Vec::new();
+        for delivery in deliveries {
+            let event = self.event_of(delivery.arrival);
+            decided.push(self.ledger.on(event, now));
+            taken.push(delivery.taken);
+        }
+        self.perform_all(decided).await;
+        for taken in taken {
+            let _gone = taken.send(()); // A door that went away does not acknowledge: the broker repeats.
+        }
+    }
+
+    async fn handle(&mut self, events: impl IntoIterator<Item = Event>) {
+        let now = self.parts.clock.now();
+        let mut decided = Vec::new();
+        for event in events {
+            match &event {
+                Event::Ended { key, .. } | Event::Released(key) => {
+                    self.running.remove(key);
+                }
+                Event::Acknowledged(_) => self.answers_in_flight = self.answers_in_flight.saturating_sub(1),
+                Event::Tick => decided.extend(self.deferred.drain(..)),
+                _ => {}
+            }
+            decided.push(self.ledger.on(event, now));
+        }
+        self.perform_all(decided).await;
+    }
+
+    fn event_of(&self, arrival: Arrival) -> Event {
+        match arrival {
+            Arrival::Job(job) => {
+                match admit(&job, &self.parts.roots, &self.parts.worker.stores, &self.parts.worker.node) {
+                    Ok(()) => Event::Requested(job),
+                    Err(failure) => refused(Refusal::of(&job, &failure)),
+                }
+            }
+            Arrival::Refused(refusal) => refused(refusal),
+        }
+    }
+
+    /// Performs what follows from several events: one commit for all of them, then everything else in order.
+    /// When that commit fails, each is performed by itself, so that one does not fail the others.
+    async fn perform_all(&mut self, decided: Vec<Vec<Effect>>) {
+        let records = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Record(_)));
+        if decided.iter().filter(|effects| records(effects)).count() > 1 {
+            let changes: Vec<Change> =
+                decided.iter().flatten().filter_map(recorded).flatten().cloned().collect();
+            if self.parts.journal.commit(&changes).await.is_ok() {
+                for effect in decided.into_iter().flatten() {
+                    self.act(effect).await;
+                }
+                return;
+            }
+        }
+        for effects in decided {
+            self.perform(effects).await;
+        }
+    }
+
+    async fn perform(&mut self, effects: Vec<Effect>) {
+        let changes: Vec<Change> = effects.iter().filter_map(recorded).flatten().cloned().collect();
+        if !changes.is_empty()
+            && let Err(failure) = self.parts.journal.commit(&changes).await
+        {
+            let failure = failure.at_step("record");
+            return Box::pin(self.not_recorded(&changes, effects, &failure)).await;
+        }
+        for effect in effects {
+            self.act(effect).await;
+        }
+    }
+
+    async fn not_recorded(&mut self, changes: &[Change], effects: Vec<Effect>, failure: &Failure) {
+        tracing::error!(code = %failure.code(), "{}", failure.chain());
+        let now = self.parts.clock.now();
+        match changes {
+            [Change::PutJob(record)] if record.phase == Phase::Accepted => {
+                let decided = self.ledger.on(Event::JobNotRecorded(record.key(), failure.report()), now);
+                self.perform(decided).await;
+            }
+            [Change::PutRefusal(number, _)] => {
+                self.ledger.on(Event::RefusalNotRecorded(*number), now);
+                for effect in effects {
+                    if let Effect::Answer(_, answer) = effect {
+                        self.act(Effect::Answer(AnswerId::Unrecorded, answer)).await;
+                    }
+                }
+            }
+            _ => self.deferred.push_back(effects),
+        }
+    }
+
+    async fn act(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(_) => {} // Done before, all at once.
+            Effect::Answer(id, answer) => self.answer(id, answer).await,
+            Effect::Work(job, attempt) => self.work(job, attempt),
+            Effect::Abandon(key) => {
+                if self.running.get(&key).is_some_and(|control| control.try_abandon()) {
+                    let decided = self.ledger.on(Event::Abandoned(key), self.parts.clock.now());
+                    Box::pin(self.perform(decided)).await;
+                }
+            }
+        }
+    }
+
+    /// Hands the answer over before anything that follows is done, and waits for the broker aside.
+    async fn answer(&mut self, id: AnswerId, answer: Answer) {
+        log_answer(&answer);
+        self.answers_in_flight += 1;
+        let answers = Arc::clone(&self.parts.answers);
+        let tell = self.tell.clone();
+        let mut published = Box::pin(async move { answers.publish(&answer).await });
+        if futures::poll!(published.as_mut()).is_ready() {
+            let _stopped = tell.send(Event::Acknowledged(id));
+            return;
+        }
+        tokio::spawn(async move {
+            published.await;
+            let _stopped = tell.send(Event::Acknowledged(id)); // Not told: it is sent again after the restart.
+        });
+    }
+
+    fn work(&mut self, job: Job, attempt: Attempt) {
+        if self.stopping {
+            return; // It is on disk: the next start works on it.
+        }
+        let control = Arc::new(JobControl::default());
+        self.running.insert(job.key(), Arc::clone(&control));
+        let worker = Arc::clone(&self.parts.worker);
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            let event = match AssertUnwindSafe(worker.run(&job, attempt, &control)).catch_unwind().await {
+                Ok(event) => event,
+                Err(_) if control.try_end() => {
+                    let defect =
+                        Failure::new(FailureCode::Internal, "a defect stopped the work; the log has it");
+                    Event::failed(job.key(), &defect, None)
+                }
+                Err(_) => Event::Released(job.key()),
+            };
+            let _stopped = tell.send(event);
+        });
+    }
+}
+
+fn recorded(effect: &Effect) -> Option<&Vec<Change>> {
+    match effect {
+        Effect::Record(changes) => Some(changes),
+        _ => None,
+    }
+}
+
+fn refused(refusal: Refusal) -> Event {
+    let sender = refusal.sender.as_ref().map_or("nobody that could be told", |sender| sender.as_str());
+    let job = refusal.job.as_ref().map_or("-", |job| job.as_str());
+    tracing::warn!(sender, job, code = %refusal.report.code, "refused: {}", refusal.report.error);
+    Event::Refused(refusal)
+}
+
+fn log_answer(answer: &Answer) {
+    let job = answer.job.as_ref().map_or("-", |job| job.as_str());
+    let word = match &answer.status {
+        Status::Pending => "PENDING",
+        Status::Done => "DONE",
+        Status::Failed(_) => "FAILED",
+    };
+    tracing::info!(sender = %answer.sender, job, "{word}");
+}

@@ -1,0 +1,18 @@
+//! The core of the agent: takes arrivals, asks the ledger, performs what it says. Knows ports only; which
+//! adapters stand behind them is the composition root's business, and a test's.
+
+mod admission;
+mod control;
+mod engine;
+mod engines;
+mod node;
+mod start;
+mod stores;
+mod work;
+
+pub use engine::{Arrivals, Engine, EngineLimits, EngineParts, Intake, intake};
+pub use engines::NoEngines;
+pub use node::Node;
+pub use start::{Started, in_doubt};
+pub use stores::Stores;
+pub use work::Worker;

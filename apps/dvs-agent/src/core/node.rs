@@ -1,0 +1,78 @@
+//! What is attached on this node: the book in memory, and the same in the journal, which is the truth.
+
+use dvs_domain::attachment::{Attachment, AttachmentBook};
+use dvs_domain::failure::{Failure, FailureReport};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::ports::{Change, Journal};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The attachments of this node. Lanes keep two jobs from changing the same place at once.
+pub struct Node {
+    journal: Arc<dyn Journal>,
+    book: Mutex<AttachmentBook>,
+    /// Where a volume should be attached and is not, and why.
+    troubles: Mutex<BTreeMap<MountPoint, FailureReport>>,
+}
+
+impl Node {
+    /// The attachments as the journal has them.
+    #[must_use]
+    pub fn new(journal: Arc<dyn Journal>, remembered: impl IntoIterator<Item = Attachment>) -> Self {
+        let mut book = AttachmentBook::default();
+        remembered.into_iter().for_each(|attachment| book.put(attachment));
+        Self { journal, book: Mutex::new(book), troubles: Mutex::default() }
+    }
+
+    /// Asks the book.
+    pub fn book<T>(&self, ask: impl FnOnce(&AttachmentBook) -> T) -> T {
+        ask(&self.locked())
+    }
+
+    /// Remembers `attachment`, on disk first.
+    ///
+    /// # Errors
+    /// As [`Journal::commit`]; then nothing has changed.
+    pub async fn remember(&self, attachment: Attachment) -> Result<(), Failure> {
+        self.journal
+            .commit(&[Change::PutAttachment(attachment.clone())])
+            .await
+            .map_err(|failure| failure.at_step("remember the attachment"))?;
+        self.note(&attachment.mount_point, None);
+        self.locked().put(attachment);
+        Ok(())
+    }
+
+    /// Forgets the attachment at `mount_point`, on disk first.
+    ///
+    /// # Errors
+    /// As [`Journal::commit`]; then nothing has changed.
+    pub async fn forget(&self, mount_point: &MountPoint) -> Result<(), Failure> {
+        self.journal
+            .commit(&[Change::DropAttachment(mount_point.clone())])
+            .await
+            .map_err(|failure| failure.at_step("forget the attachment"))?;
+        self.note(mount_point, None);
+        self.locked().remove(mount_point);
+        Ok(())
+    }
+
+    /// Why the volume that should be attached at `mount_point` is not.
+    pub fn trouble_at(&self, mount_point: &MountPoint) -> Option<FailureReport> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).get(mount_point).cloned()
+    }
+
+    /// Notes that the volume at `mount_point` could not be attached, or is now.
+    pub fn note(&self, mount_point: &MountPoint, trouble: Option<FailureReport>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => troubles.insert(mount_point.clone(), trouble),
+            None => troubles.remove(mount_point),
+        };
+    }
+
+    fn locked(&self) -> MutexGuard<'_, AttachmentBook> {
+        // Every change of the book is one insert or one remove, so a panic elsewhere cannot leave it half-done.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

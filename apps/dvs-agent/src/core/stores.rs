@@ -1,0 +1,90 @@
+//! The stores of this node, and which of them a job means.
+
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::ports::VolumeStore;
+use dvs_domain::volume::{Entry, VolumeId};
+use std::sync::Arc;
+
+/// The stores of this node, in the order in which they were configured. The first is the default.
+pub struct Stores {
+    default: StoreName,
+    stores: Vec<(StoreName, Arc<dyn VolumeStore>)>,
+}
+
+impl Stores {
+    /// The stores of this node.
+    ///
+    /// # Errors
+    /// `bad-request` when there is none, or two have the same name.
+    pub fn new(stores: Vec<Arc<dyn VolumeStore>>) -> Result<Self, Failure> {
+        let stores: Vec<_> = stores.into_iter().map(|store| (store.describe().name, store)).collect();
+        for (index, (name, _)) in stores.iter().enumerate() {
+            if stores[..index].iter().any(|(earlier, _)| earlier == name) {
+                return Err(Failure::new(FailureCode::BadRequest, format!("two stores are called `{name}`")));
+            }
+        }
+        match stores.first() {
+            Some((default, _)) => Ok(Self { default: default.clone(), stores }),
+            None => Err(Failure::new(FailureCode::BadRequest, "no store is configured")
+                .with_hint("add one with `--store NAME=URL`")),
+        }
+    }
+
+    /// The store of jobs that name none.
+    #[must_use]
+    pub fn default_name(&self) -> &StoreName {
+        &self.default
+    }
+
+    /// Names and stores, the default first.
+    pub fn iter(&self) -> impl Iterator<Item = (&StoreName, &Arc<dyn VolumeStore>)> {
+        self.stores.iter().map(|(name, store)| (name, store))
+    }
+
+    /// The store called `name`.
+    ///
+    /// # Errors
+    /// `no-such-store`, naming those that there are.
+    pub fn get(&self, name: &StoreName) -> Result<&Arc<dyn VolumeStore>, Failure> {
+        self.stores.iter().find(|(known, _)| known == name).map(|(_, store)| store).ok_or_else(|| {
+            let known: Vec<String> = self.stores.iter().map(|(known, _)| format!("`{known}`")).collect();
+            let detail = format!("no store is called `{name}`; there are {}", known.join(", "));
+            Failure::new(FailureCode::NoSuchStore, detail)
+        })
+    }
+
+    /// The volume called `name`: in `store`, or in whichever store has it when none is named.
+    ///
+    /// # Errors
+    /// `conflict` when two stores have the name; `store-unavailable` when none that answers has it, and one
+    /// does not answer: a name never falls through to another store.
+    pub async fn find(
+        &self,
+        store: Option<&StoreName>,
+        name: &VolumeName,
+    ) -> Result<Option<(VolumeId, Entry)>, Failure> {
+        if let Some(store) = store {
+            let entry = self.get(store)?.look_up(name).await?;
+            return Ok(entry.map(|entry| (VolumeId { store: store.clone(), name: name.clone() }, entry)));
+        }
+        let mut found = Vec::new();
+        let mut unavailable = None;
+        for (store, adapter) in self.iter() {
+            match adapter.look_up(name).await {
+                Ok(Some(entry)) => found.push((VolumeId { store: store.clone(), name: name.clone() }, entry)),
+                Ok(None) => {}
+                Err(failure) => unavailable = Some(failure),
+            }
+        }
+        match (found.len(), unavailable) {
+            (0, Some(failure)) => Err(failure),
+            (0 | 1, _) => Ok(found.pop()),
+            _ => {
+                let each: Vec<String> = found.iter().map(|(id, _)| format!("`{id}`")).collect();
+                Err(Failure::new(FailureCode::Conflict, format!("`{name}` may be {}", each.join(" or ")))
+                    .with_hint("name the store too"))
+            }
+        }
+    }
+}

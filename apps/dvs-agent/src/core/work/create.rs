@@ -1,0 +1,244 @@
+//! Create: a record of what is meant, the volume, the mount.
+
+use super::{Achieved, Stop, Worker};
+use crate::core::control::JobControl;
+use dvs_domain::attachment::{Attachment, Holder};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{CreateRequest, JobKey};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::names::VolumeName;
+use dvs_domain::ports::{Created, Mounted, VolumeStore};
+use dvs_domain::user::in_use;
+use dvs_domain::volume::{Entry, Volume, VolumeId};
+use std::collections::BTreeSet;
+
+impl Worker {
+    pub(super) async fn create(
+        &self,
+        request: &CreateRequest,
+        key: &JobKey,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        let id = self.meant_volume(request);
+        let store = self.stores.get(&id.store)?.as_ref();
+        let mount_point = request.target.mount_point();
+        if let Some(mount_point) = mount_point {
+            self.node.book(|book| book.admit(&id, mount_point))?;
+        }
+        self.refuse_ambiguous_name(request, &id).await?;
+        match store.look_up(&id.name).await? {
+            Some(Entry::Sound(volume)) => volume.spec.compare(request).into_result(&id)?,
+            Some(Entry::Damaged { reason, .. }) => return Err(damaged(&id, &reason).into()),
+            None => {}
+        }
+        let spec = store.describe().complete(request, id.name.clone())?;
+        let volume = Volume { spec, made_by: Some(key.clone()), made_at: self.clock.now() };
+        let Some(mount_point) = mount_point else {
+            return self.make_unattached(store, &volume, request, control).await;
+        };
+
+        let known = self.node.book(|book| book.at(mount_point).cloned());
+        let attachment = self.meant_attachment(&id, mount_point, key, known.as_ref()).await?;
+        if known.is_none() {
+            self.refuse_blind_containers(mount_point).await?;
+        }
+        if control.is_abandoned() {
+            return Err(Stop::Abandoned);
+        }
+        if known.as_ref() != Some(&attachment) {
+            self.node.remember(attachment.clone()).await?;
+        }
+        // An attempt that a restart cut off has the same key: what it made is made by this job.
+        let held = attachment.holders.contains(&Holder::Job(key.clone())).then_some(&attachment);
+        let created = match self.make(store, &volume, request).await {
+            Ok(created) => created,
+            Err(failure) => return Err(self.undo_create(failure, None, store, held).await.into()),
+        };
+        let made = made_by(&created, key).then_some(&id.name);
+        if let Err(failure) = self.show(store, &attachment).await {
+            return Err(self.undo_create(failure, made, store, held).await.into());
+        }
+        if !control.try_end() {
+            self.take_back(store, made, held).await;
+            return Err(Stop::Abandoned);
+        }
+        Ok(Achieved { changed: made.is_some() || held.is_some(), volume: Some(id) })
+    }
+
+    /// Which volume a create job means: as named, or what is attached at its mount point, or a name that the
+    /// mount point gives.
+    fn meant_volume(&self, request: &CreateRequest) -> VolumeId {
+        let target = &request.target;
+        let attached = target.mount_point().and_then(|there| self.node.book(|book| book.at(there).cloned()));
+        match (target.given_name(), attached) {
+            (None, Some(attached))
+                if target.store.as_ref().is_none_or(|store| *store == attached.volume.store) =>
+            {
+                attached.volume
+            }
+            _ => {
+                let store = target.store.as_ref().unwrap_or(self.stores.default_name());
+                VolumeId { store: store.clone(), name: target.name() }
+            }
+        }
+    }
+
+    /// A bare name that another store has would fit two stores from then on.
+    async fn refuse_ambiguous_name(&self, request: &CreateRequest, id: &VolumeId) -> Result<(), Failure> {
+        if request.target.store.is_some() || request.target.given_name().is_none() {
+            return Ok(());
+        }
+        match self.stores.find(None, &id.name).await? {
+            Some((other, _)) if other != *id => Err(Failure::new(
+                FailureCode::Conflict,
+                format!("the name `{}` is taken by `{other}`", id.name),
+            )
+            .with_hint("name the store too")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn make_unattached(
+        &self,
+        store: &dyn VolumeStore,
+        volume: &Volume,
+        request: &CreateRequest,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        let id = &volume.spec.id;
+        let created = self.make(store, volume, request).await?;
+        if !control.try_end() {
+            if created == Created::New {
+                report(store.destroy(&id.name).await);
+            }
+            return Err(Stop::Abandoned);
+        }
+        Ok(Achieved { volume: Some(id.clone()), changed: created == Created::New })
+    }
+
+    async fn make(
+        &self,
+        store: &dyn VolumeStore,
+        volume: &Volume,
+        request: &CreateRequest,
+    ) -> Result<Created, Failure> {
+        let created = store.create(volume).await?;
+        if let Created::AlreadyThere(there) = &created {
+            there.spec.compare(request).into_result(&volume.spec.id)?;
+        }
+        Ok(created)
+    }
+
+    /// The attachment to remember before anything is made for it.
+    async fn meant_attachment(
+        &self,
+        id: &VolumeId,
+        mount_point: &MountPoint,
+        key: &JobKey,
+        known: Option<&Attachment>,
+    ) -> Result<Attachment, Failure> {
+        let survey = self.attachments.survey(mount_point).await?;
+        if let Some(known) = known {
+            // A repeat, or an attempt that a restart cut off: the directories that are still missing are ours
+            // as well.
+            let mut attachment = known.clone();
+            attachment.made_directories.extend(survey.missing);
+            attachment.made_directories.sort();
+            attachment.made_directories.dedup();
+            return Ok(attachment);
+        }
+        if let Some(Mounted::Something(mounted)) = survey.mounted {
+            return Err(Failure::new(FailureCode::Conflict, format!("{mounted} is mounted there"))
+                .with_hint("unmount it first, or choose another mount point"));
+        }
+        if survey.hides_files {
+            tracing::warn!(volume = %id, %mount_point, "the directory is not empty: its files are hidden while the volume is attached");
+        }
+        Ok(Attachment {
+            volume: id.clone(),
+            mount_point: mount_point.clone(),
+            made_directories: survey.missing,
+            holders: BTreeSet::from([Holder::Job(key.clone())]),
+        })
+    }
+
+    /// A running container that has the path bound would go on writing below the volume. Whether there is one is
+    /// a courtesy to ask: an engine that does not answer prevents no volume, because no data is at stake.
+    async fn refuse_blind_containers(&self, mount_point: &MountPoint) -> Result<(), Failure> {
+        match self.users.bound_at(mount_point).await {
+            Ok(users) if users.is_empty() => Ok(()),
+            Ok(users) => {
+                Err(in_use(&users).with_hint("stop the container first: it would not see the volume"))
+            }
+            Err(failure) => {
+                tracing::warn!(%mount_point, "cannot ask for containers: {}", failure.chain());
+                Ok(())
+            }
+        }
+    }
+
+    async fn show(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
+        let source = store.source(&attachment.volume.name).await?;
+        self.attachments.attach(&source, &attachment.mount_point, &attachment.made_directories).await?;
+        self.node.note(&attachment.mount_point, None);
+        Ok(())
+    }
+
+    /// Takes back what a failed attempt has made, keeping `failure` and what could not be undone.
+    async fn undo_create(
+        &self,
+        mut failure: Failure,
+        made: Option<&VolumeName>,
+        store: &dyn VolumeStore,
+        held: Option<&Attachment>,
+    ) -> Failure {
+        let mut undone = Vec::new();
+        if let Some(name) = made {
+            undone.push(store.destroy(name).await.map(|_| ()));
+        }
+        if let Some(attachment) = held {
+            undone.push(self.attachments.remove_directories(&attachment.made_directories).await);
+            undone.push(self.node.forget(&attachment.mount_point).await);
+        }
+        for undo in undone.into_iter().filter_map(Result::err) {
+            failure = failure.undo_failed(undo);
+        }
+        failure
+    }
+
+    /// Undoes a create that came true after its time.
+    async fn take_back(&self, store: &dyn VolumeStore, made: Option<&VolumeName>, held: Option<&Attachment>) {
+        if let Some(attachment) = held {
+            report(self.hide(store, attachment).await);
+        }
+        if let Some(name) = made {
+            report(store.destroy(name).await);
+        }
+        if let Some(attachment) = held {
+            report(self.clear_away(attachment).await);
+        }
+    }
+
+    pub(super) async fn hide(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
+        let source = store.source(&attachment.volume.name).await?;
+        self.attachments.detach(&source, &attachment.mount_point).await.map(|_| ())
+    }
+}
+
+fn made_by(created: &Created, key: &JobKey) -> bool {
+    match created {
+        Created::New => true,
+        Created::AlreadyThere(volume) => volume.made_by.as_ref() == Some(key),
+    }
+}
+
+pub(super) fn damaged(id: &VolumeId, reason: &str) -> Failure {
+    Failure::new(FailureCode::Damaged, format!("volume `{id}` is damaged: {reason}"))
+}
+
+/// Nobody waits for this any more: what could not be undone is told in the log.
+pub(super) fn report<T>(undone: Result<T, Failure>) {
+    if let Err(failure) = undone {
+        tracing::error!(code = %failure.code(), "undoing failed: {}", failure.chain());
+    }
+}

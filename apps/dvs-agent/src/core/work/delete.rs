@@ -1,0 +1,155 @@
+//! Delete: out of sight, then gone. Refused, and everything as before, while something uses the volume.
+
+use super::create::damaged;
+use super::{Achieved, Stop, Worker};
+use crate::core::control::JobControl;
+use dvs_domain::attachment::Attachment;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{DeleteRequest, Target};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::ports::{Destroyed, Mounted, Source, VolumeStore};
+use dvs_domain::user::in_use;
+use dvs_domain::volume::{Entry, VolumeId};
+
+/// What a delete job is about, as far as there is something.
+pub(super) struct Found {
+    pub(super) volume: VolumeId,
+    pub(super) attachment: Option<Attachment>,
+}
+
+impl Worker {
+    pub(super) async fn delete(
+        &self,
+        request: &DeleteRequest,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        let Some(found) = self.find(&request.target).await? else {
+            return if control.try_end() {
+                Ok(Achieved { volume: None, changed: false })
+            } else {
+                Err(Stop::Abandoned)
+            };
+        };
+        if control.is_abandoned() {
+            return Err(Stop::Abandoned);
+        }
+        let store = self.stores.get(&found.volume.store)?.as_ref();
+        let changed = match store.look_up(&found.volume.name).await? {
+            Some(Entry::Damaged { reason, .. }) => return Err(damaged(&found.volume, &reason).into()),
+            Some(Entry::Sound(_)) => {
+                self.refuse_users(&found).await?;
+                self.remove(store, &found).await?;
+                true
+            }
+            None => false,
+        };
+        if let Some(attachment) = &found.attachment {
+            self.clear_away(attachment).await?;
+        }
+        let changed = changed || found.attachment.is_some();
+        if control.try_end() {
+            Ok(Achieved { volume: Some(found.volume), changed })
+        } else {
+            Err(Stop::Abandoned)
+        }
+    }
+
+    /// Finds the volume by its mount point, or by its name.
+    pub(super) async fn find(&self, target: &Target) -> Result<Option<Found>, Failure> {
+        let attached = target.mount_point().and_then(|there| self.node.book(|book| book.at(there).cloned()));
+        if let Some(attachment) = attached {
+            self.refuse_other_name(target, &attachment)?;
+            return Ok(Some(Found { volume: attachment.volume.clone(), attachment: Some(attachment) }));
+        }
+        if let Some(mount_point) = target.mount_point()
+            && let Some(Mounted::Something(mounted)) = self.attachments.survey(mount_point).await?.mounted
+        {
+            return Err(Failure::new(
+                FailureCode::Conflict,
+                format!("{mounted} is mounted there, no volume"),
+            )
+            .with_hint("DVS deletes only what it has made"));
+        }
+        let Some((volume, _)) = self.stores.find(target.store.as_ref(), &target.name()).await? else {
+            return Ok(None);
+        };
+        let attachment = self.node.book(|book| book.of(&volume).cloned());
+        match (target.mount_point(), &attachment) {
+            (Some(asked), Some(attachment)) => Err(Failure::new(
+                FailureCode::Conflict,
+                format!("volume `{volume}` is attached at `{}`, not at `{asked}`", attachment.mount_point),
+            )),
+            _ => Ok(Some(Found { volume, attachment })),
+        }
+    }
+
+    /// Removes the directories that DVS made, and forgets the attachment.
+    pub(super) async fn clear_away(&self, attachment: &Attachment) -> Result<(), Failure> {
+        match self.attachments.survey(&attachment.mount_point).await?.mounted {
+            Some(Mounted::Something(mounted)) => {
+                return Err(Failure::new(
+                    FailureCode::Conflict,
+                    format!("the volume is gone, and {mounted} is mounted in its place"),
+                ));
+            }
+            Some(Mounted::Guard) => self.attachments.unguard(&attachment.mount_point).await?,
+            None => {}
+        }
+        self.attachments.remove_directories(&attachment.made_directories).await?;
+        self.node.forget(&attachment.mount_point).await
+    }
+
+    fn refuse_other_name(&self, target: &Target, attachment: &Attachment) -> Result<(), Failure> {
+        let there = &attachment.volume;
+        let other_name = target.given_name().is_some_and(|name| *name != there.name);
+        let other_store = target.store.as_ref().is_some_and(|store| *store != there.store);
+        if other_name || other_store {
+            return Err(Failure::new(
+                FailureCode::Conflict,
+                format!("volume `{there}` is attached at `{}`", attachment.mount_point),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Containers refer to a volume also while nothing in the kernel holds it.
+    async fn refuse_users(&self, found: &Found) -> Result<(), Failure> {
+        let mount_point = found.attachment.as_ref().map(|attachment| &attachment.mount_point);
+        let users = self
+            .users
+            .users_of(&found.volume, mount_point)
+            .await
+            .map_err(|failure| failure.at_step("ask for containers"))?;
+        if users.is_empty() { Ok(()) } else { Err(in_use(&users)) }
+    }
+
+    /// The source keeps the device open from before the unmount until the image is gone: automatic detach
+    /// cannot hand it to somebody else, and the store can prove on it that nobody holds the file system.
+    async fn remove(&self, store: &dyn VolumeStore, found: &Found) -> Result<Destroyed, Failure> {
+        let Some(attachment) = &found.attachment else { return store.destroy(&found.volume.name).await };
+        let source = store.source(&found.volume.name).await?;
+        let mount_point = &attachment.mount_point;
+        if let Err(failure) = self.attachments.detach(&source, mount_point).await {
+            return Err(self.naming_holders(failure, &source, mount_point).await);
+        }
+        match store.destroy(&found.volume.name).await {
+            Ok(destroyed) => Ok(destroyed),
+            Err(failure) => {
+                let failure = self.naming_holders(failure, &source, mount_point).await;
+                match self.attachments.attach(&source, mount_point, &[]).await {
+                    Ok(()) => Err(failure),
+                    Err(undo) => Err(failure.undo_failed(undo)),
+                }
+            }
+        }
+    }
+
+    /// The kernel only says that somebody holds the volume: whoever can be found is named.
+    async fn naming_holders(&self, failure: Failure, source: &Source, mount_point: &MountPoint) -> Failure {
+        if failure.code() != FailureCode::InUse {
+            return failure;
+        }
+        let holders = self.attachments.holders_of(source, mount_point).await;
+        if holders.is_empty() { failure } else { in_use(&holders) }
+    }
+}

@@ -1,0 +1,90 @@
+//! The work of a job: the steps that make it true, each undone when a later one fails.
+
+mod create;
+mod delete;
+mod overdue;
+
+use super::control::JobControl;
+use super::{Node, Stores};
+use dvs_domain::attachment::Attachment;
+use dvs_domain::failure::Failure;
+use dvs_domain::job::{Job, JobRequest};
+use dvs_domain::ledger::{Attempt, Event, Outcome};
+use dvs_domain::ports::{Attachments, Clock, VolumeUsers};
+use dvs_domain::volume::VolumeId;
+use std::sync::Arc;
+
+/// Makes jobs true, over the ports.
+pub struct Worker {
+    /// The stores of this node.
+    pub stores: Arc<Stores>,
+    /// What is attached on this node.
+    pub node: Arc<Node>,
+    /// Mount points.
+    pub attachments: Arc<dyn Attachments>,
+    /// Containers that refer to volumes.
+    pub users: Arc<dyn VolumeUsers>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What work has come to.
+#[derive(Debug)]
+struct Achieved {
+    volume: Option<VolumeId>,
+    changed: bool,
+}
+
+/// Work that stopped.
+#[derive(Debug)]
+enum Stop {
+    /// A step failed, and what was done is undone.
+    Failed(Failure),
+    /// It was abandoned, and what was done is undone.
+    Abandoned,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Worker {
+    /// Does the work of `job`, and says what the ledger must be told.
+    pub(super) async fn run(&self, job: &Job, attempt: Attempt, control: &JobControl) -> Event {
+        let key = job.key();
+        let subject = format!("cannot {} {}", key.kind, job.request.target());
+        let result = match (&job.request, attempt) {
+            (JobRequest::Create(create), Attempt::Do) => self.create(create, &key, control).await,
+            (JobRequest::Delete(delete), Attempt::Do) => self.delete(delete, control).await,
+            (JobRequest::Create(create), Attempt::Undo) => {
+                self.undo_overdue_create(create, &key, control).await
+            }
+            (JobRequest::Delete(delete), Attempt::Undo) => self.settle_overdue_delete(delete, control).await,
+        };
+        match result {
+            Ok(achieved) => Event::Ended {
+                key,
+                outcome: Outcome::Done,
+                volume: achieved.volume,
+                changed: achieved.changed,
+            },
+            Err(Stop::Failed(failure)) => {
+                let failure = failure.while_doing(subject);
+                tracing::warn!(job = %key, code = %failure.code(), "{}", failure.chain());
+                if control.try_end() { Event::failed(key, &failure, None) } else { Event::Released(key) }
+            }
+            Err(Stop::Abandoned) => {
+                tracing::warn!(job = %key, "work that took too long has returned, and is undone");
+                Event::Released(key)
+            }
+        }
+    }
+
+    pub(super) async fn attach_again(&self, attachment: &Attachment) -> Result<(), Failure> {
+        let source = self.stores.get(&attachment.volume.store)?.source(&attachment.volume.name).await?;
+        let survey = self.attachments.survey(&attachment.mount_point).await?;
+        self.attachments.attach(&source, &attachment.mount_point, &survey.missing).await
+    }
+}

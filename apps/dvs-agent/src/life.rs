@@ -1,0 +1,230 @@
+//! The life of an agent: settle, open, recover, attach, tell that it is ready, open the doors, work, stop.
+
+use crate::compose::{self, House};
+use crate::config::{AgentFlags, BrokerChoice, Environment, Problems, Settings};
+use crate::core::{Engine, EngineParts, intake};
+use crate::daemon;
+use crate::socket::{self, Status};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_job_json::Presence;
+use dvs_mqtt_rumqttc::{BrokerUrl, ConnectionState, MqttConfig, MqttDoor};
+use rustix::fs::Mode;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// What the agent calls itself.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Threads that drive the agent; blocking work has its own.
+const WORKER_THREADS: usize = 2;
+/// Threads for blocking work: more than jobs run at once, because work that hangs keeps its thread.
+const BLOCKING_THREADS_MAX: usize = 128;
+
+/// Why an agent did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+enum Ending {
+    #[error("the configuration is wrong:\n{0}")]
+    Configuration(#[from] Problems),
+    #[error("{}", .0.chain())]
+    Failed(#[from] Failure),
+    #[error("cannot {0}: {1}")]
+    System(&'static str, #[source] io::Error),
+}
+
+impl Ending {
+    /// See contract.md section 9.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => 78,
+            Self::Failed(failure) => match failure.code() {
+                FailureCode::BadRequest => 78,
+                FailureCode::Internal => 70,
+                _ => 69,
+            },
+            Self::System(..) => 69,
+        }
+    }
+}
+
+/// Runs an agent until it is told to stop, and gives the exit code of the process.
+pub fn run(flags: &AgentFlags) -> ExitCode {
+    if flags.daemon && !flags.daemon_child {
+        return daemon::start().unwrap_or_else(|error| end(&Ending::System("start the daemon", error)));
+    }
+    match live(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ending) => end(&ending),
+    }
+}
+
+/// Attaches or guards what should be attached, and ends: the step at boot that comes before Docker. Ends well
+/// despite damaged volumes: they are guarded, and reported in the log.
+pub fn attach(flags: &AgentFlags) -> ExitCode {
+    match attach_once(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The agent has attached everything, and must not be disturbed.
+        Err(Ending::Failed(failure)) if failure.code() == FailureCode::Busy => {
+            let _unwritable = writeln!(io::stderr(), "dvs: nothing to do: {}", failure.chain());
+            ExitCode::SUCCESS
+        }
+        Err(ending) => end(&ending),
+    }
+}
+
+fn attach_once(flags: &AgentFlags) -> Result<(), Ending> {
+    let settings = Settings::gather(flags, &Environment::of_process())?;
+    start_log();
+    let runtime = start_runtime()?;
+    runtime.block_on(async {
+        let house = compose::build(&settings).await?;
+        let started = house.worker.start(&house.in_doubt).await;
+        tracing::info!(attached = started.attached, troubled = started.troubled, "attached");
+        Ok(())
+    })
+}
+
+fn end(ending: &Ending) -> ExitCode {
+    let mut output = io::stderr();
+    let _unwritable = writeln!(output, "dvs: {ending}");
+    if let Ending::Failed(failure) = ending
+        && let Some(hint) = failure.hint()
+    {
+        let _unwritable = writeln!(output, "hint: {hint}");
+    }
+    ExitCode::from(ending.exit_code())
+}
+
+fn live(flags: &AgentFlags) -> Result<(), Ending> {
+    let settings = Settings::gather(flags, &Environment::of_process())?;
+    if flags.daemon_child {
+        daemon::detach().map_err(|error| Ending::System("leave the terminal", error))?;
+    }
+    start_log();
+    let runtime = start_runtime()?;
+    let ended = runtime.block_on(work(&settings, flags.daemon_child));
+    runtime.shutdown_background(); // A system call that hangs must not keep the process.
+    ended
+}
+
+fn start_runtime() -> Result<Runtime, Ending> {
+    // Directories that are made for mount points must be open to the containers that use them.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build()
+        .map_err(|error| Ending::System("start the runtime", error))
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env("DVS_LOG").unwrap_or_else(|_| EnvFilter::new("info,rumqttd=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    let _already = log.try_init();
+}
+
+async fn work(settings: &Settings, is_daemon: bool) -> Result<(), Ending> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| Ending::System("watch for signals", error))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| Ending::System("watch for signals", error))?;
+    let House { worker, journal, clock, ledger, first, in_doubt, lock: _lock } =
+        compose::build(settings).await?;
+    let started = worker.start(&in_doubt).await;
+
+    let (intake, arrivals) = intake();
+    let broker = open_broker(&settings.broker).await?;
+    let stores: Vec<_> = worker.stores.iter().map(|(name, _)| name.clone()).collect();
+    let presence = Presence::Online { version: VERSION.to_owned(), stores: stores.clone() };
+    let config = MqttConfig {
+        client_id: settings.client_id.clone(),
+        keep_alive_seconds: settings.keep_alive_seconds,
+        ..MqttConfig::new(settings.access(broker), settings.topics.clone(), presence)
+    };
+    let (answers, door) = MqttDoor::start(config, Arc::new(intake))?;
+    let state = door.state();
+    let status = Status {
+        version: VERSION.to_owned(),
+        process: std::process::id(),
+        node: settings.topics.node().to_string(),
+        stores: stores.iter().map(ToString::to_string).collect(),
+        broker: String::new(),
+    };
+    let show = Arc::new(move || Status { broker: describe(&state.borrow()), ..status.clone() });
+    socket::serve(&settings.socket, Arc::clone(&worker.stores), Arc::clone(&worker.node), show)
+        .map_err(|error| Ending::System("open the agent's socket", error))?;
+
+    let (stop, stopped) = watch::channel(false);
+    let parts = EngineParts {
+        worker,
+        journal,
+        answers: Arc::new(answers),
+        clock,
+        roots: settings.roots.clone(),
+        limits: settings.engine_limits,
+    };
+    let engine = tokio::spawn(Engine::new(parts, ledger, arrivals).run(first, stopped));
+    tracing::info!(
+        node = %settings.topics.node(), process = std::process::id(),
+        attached = started.attached, troubled = started.troubled, "ready"
+    );
+    // Without systemd there is nobody to tell.
+    let _untold = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    if is_daemon {
+        daemon::ready(&settings.state).map_err(|error| Ending::System("open the log", error))?;
+    }
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("told to stop: finishing what runs"),
+        _ = interrupt.recv() => tracing::info!("interrupted: finishing what runs"),
+    }
+    let _untold = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _ended = stop.send(true);
+    let ended = engine.await;
+    door.stop().await;
+    let _gone = std::fs::remove_file(&settings.socket);
+    match ended {
+        Ok(()) => Ok(()),
+        Err(defect) => Err(Failure::internal("a defect stopped the engine", defect).into()),
+    }
+}
+
+fn describe(state: &ConnectionState) -> String {
+    match state {
+        ConnectionState::Connecting => "connecting".to_owned(),
+        ConnectionState::Connected { .. } => "connected".to_owned(),
+        ConnectionState::Away { reason, .. } => format!("away: {reason}"),
+        ConnectionState::Stopped => "stopped".to_owned(),
+    }
+}
+
+#[cfg(feature = "embedded-broker")]
+async fn open_broker(choice: &BrokerChoice) -> Result<BrokerUrl, Failure> {
+    match choice {
+        BrokerChoice::At(url) => Ok(url.clone()),
+        BrokerChoice::Embedded(address) => {
+            use dvs_mqtt_embedded::{EmbeddedBroker, Reach};
+            let broker = EmbeddedBroker::start(*address, Reach::Loopback).await?;
+            tracing::info!(address = %broker.addr(), "the broker inside the agent listens; it is for trying out");
+            BrokerUrl::parse(&broker.addr().to_string())
+        }
+    }
+}
+
+#[cfg(not(feature = "embedded-broker"))]
+async fn open_broker(choice: &BrokerChoice) -> Result<BrokerUrl, Failure> {
+    match choice {
+        BrokerChoice::At(url) => Ok(url.clone()),
+        BrokerChoice::Embedded(address) => Err(Failure::new(
+            FailureCode::BadRequest,
+            format!("this build has no broker to run at {address}"),
+        )),
+    }
+}

@@ -1,0 +1,114 @@
+//! The agent's end of the socket.
+
+use super::view::{self, FailureView, VolumeView};
+use crate::core::{Node, Stores};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::{StoreName, VolumeName};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+
+/// What the agent says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub process: u32,
+    /// Its node.
+    pub node: String,
+    /// Its stores, the default first.
+    pub stores: Vec<String>,
+    /// Whether the broker is connected, or why not.
+    pub broker: String,
+}
+
+/// What the socket shows.
+#[derive(Clone)]
+struct Shown {
+    stores: Arc<Stores>,
+    node: Arc<Node>,
+    status: Arc<dyn Fn() -> Status + Send + Sync>,
+}
+
+/// Opens the socket at `path`, mode 0600, and answers on it until the runtime ends. A socket that a dead agent
+/// left is replaced: the journal's lock has shown that no other agent runs here.
+///
+/// # Errors
+/// When the folder cannot be made, or something that is no socket has that path.
+pub fn serve(
+    path: &FilePath,
+    stores: Arc<Stores>,
+    node: Arc<Node>,
+    status: Arc<dyn Fn() -> Status + Send + Sync>,
+) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::other(format!("`{}` is there and is no socket", path.display()))),
+        Err(_) => {}
+    }
+    // Bound under a name of its own and renamed once it is closed to others: nobody can open it in between.
+    let private = path.with_extension("new");
+    let _absent = std::fs::remove_file(&private);
+    let listener = UnixListener::bind(&private)?;
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&private, path)?;
+    let router = Router::new()
+        .route("/v1/status", get(show_status))
+        .route("/v1/volumes", get(list))
+        .route("/v1/volumes/{name}", get(inspect_bare))
+        .route("/v1/volumes/{store}/{name}", get(inspect))
+        .with_state(Shown { stores, node, status });
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("the agent's socket is closed: {error}");
+        }
+    });
+    Ok(())
+}
+
+async fn show_status(State(shown): State<Shown>) -> Json<Status> {
+    Json((shown.status)())
+}
+
+async fn list(State(shown): State<Shown>) -> Json<Vec<VolumeView>> {
+    Json(view::all(&shown.stores, &shown.node).await)
+}
+
+async fn inspect_bare(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
+    respond(find(&shown, None, &name).await)
+}
+
+async fn inspect(State(shown): State<Shown>, Path((store, name)): Path<(String, String)>) -> Response {
+    respond(find(&shown, Some(&store), &name).await)
+}
+
+async fn find(shown: &Shown, store: Option<&str>, name: &str) -> Result<VolumeView, Failure> {
+    let store = store.map(StoreName::new).transpose()?;
+    let name = VolumeName::new(name)?;
+    view::one(&shown.stores, &shown.node, store.as_ref(), &name)
+        .await?
+        .ok_or_else(|| Failure::new(FailureCode::NotFound, format!("no volume is called `{name}`")))
+}
+
+fn respond(result: Result<VolumeView, Failure>) -> Response {
+    match result {
+        Ok(view) => Json(view).into_response(),
+        Err(failure) => {
+            let status = StatusCode::from_u16(failure.code().http_status())
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, Json(FailureView::from(failure.report()))).into_response()
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What the socket shows of volumes. The spelling of these keys is a promise to scripts: `dvs ls --json`.
+
+use crate::core::{Node, Stores};
+use dvs_domain::failure::{Failure, FailureReport};
+use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::ports::VolumeStore;
+use dvs_domain::volume::{Entry, FileSystem, Provision, Volume, VolumeId};
+use serde::{Deserialize, Serialize};
+
+/// One volume of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// Its store.
+    pub store: String,
+    /// Its name there.
+    pub name: String,
+    /// `attached`, `not-attached` (it should be, see `reason`), `unattached` (it need not be), `damaged` or
+    /// `unavailable`.
+    pub state: String,
+    /// What is wrong, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where it is attached, or should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_point: Option<String>,
+    /// Why it is attached.
+    pub holders: Vec<String>,
+    /// What its store recorded, if that can be read.
+    #[serde(flatten)]
+    pub figures: Option<Figures>,
+}
+
+/// What a store recorded of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// What it takes in the store, in bytes.
+    pub allocated_bytes: Option<u64>,
+    /// Its file system, where the store formats one.
+    pub file_system: Option<String>,
+    /// `thin` or `thick`, where the store takes room.
+    pub provision: Option<String>,
+    /// The owner of its top directory.
+    pub uid: u32,
+    /// The group of its top directory.
+    pub gid: u32,
+    /// The permissions of its top directory, octal.
+    pub mode: String,
+    /// The job that made it.
+    pub made_by: Option<String>,
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub made_at_milliseconds: u64,
+}
+
+/// A failure, as every door of DVS shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// One of the contract's codes.
+    pub code: String,
+    /// The thing, the step, the cause.
+    pub error: String,
+    /// What can be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl From<FailureReport> for FailureView {
+    fn from(report: FailureReport) -> Self {
+        Self { code: report.code.as_str().to_owned(), error: report.error, hint: report.hint }
+    }
+}
+
+/// Every volume: what the stores list, and what should be attached though its store does not answer.
+pub(super) async fn all(stores: &Stores, node: &Node) -> Vec<VolumeView> {
+    let mut views = Vec::new();
+    for (name, store) in stores.iter() {
+        match store.list().await {
+            Ok(entries) => {
+                for entry in entries {
+                    views.push(of_entry(name, store.as_ref(), node, entry).await);
+                }
+            }
+            Err(failure) => views.extend(of_silent_store(name, node, &failure)),
+        }
+    }
+    views
+}
+
+/// The volume called `name`, in `store` or in whichever store has it.
+pub(super) async fn one(
+    stores: &Stores,
+    node: &Node,
+    store: Option<&StoreName>,
+    name: &VolumeName,
+) -> Result<Option<VolumeView>, Failure> {
+    let Some((id, entry)) = stores.find(store, name).await? else { return Ok(None) };
+    let adapter = stores.get(&id.store)?;
+    Ok(Some(of_entry(&id.store, adapter.as_ref(), node, entry).await))
+}
+
+async fn of_entry(store_name: &StoreName, store: &dyn VolumeStore, node: &Node, entry: Entry) -> VolumeView {
+    let id = VolumeId { store: store_name.clone(), name: entry.name().clone() };
+    match entry {
+        Entry::Damaged { reason, .. } => attached_or_not(&id, node, Some(("damaged", reason)), None),
+        Entry::Sound(volume) => {
+            let allocated = store.usage(&id.name).await.ok().map(|usage| usage.allocated_bytes);
+            attached_or_not(&id, node, None, Some(figures(&volume, allocated)))
+        }
+    }
+}
+
+fn of_silent_store(store: &StoreName, node: &Node, failure: &Failure) -> Vec<VolumeView> {
+    let attached: Vec<VolumeId> = node.book(|book| {
+        book.iter()
+            .filter(|attachment| attachment.volume.store == *store)
+            .map(|found| found.volume.clone())
+            .collect()
+    });
+    let unavailable = |id: &VolumeId| attached_or_not(id, node, Some(("unavailable", failure.chain())), None);
+    attached.iter().map(unavailable).collect()
+}
+
+fn attached_or_not(
+    id: &VolumeId,
+    node: &Node,
+    broken: Option<(&str, String)>,
+    figures: Option<Figures>,
+) -> VolumeView {
+    let attachment = node.book(|book| book.of(id).cloned());
+    let trouble = attachment.as_ref().and_then(|attachment| node.trouble_at(&attachment.mount_point));
+    let (state, reason) = match (broken, &attachment, trouble) {
+        (Some((state, reason)), ..) => (state, Some(reason)),
+        (None, Some(_), Some(trouble)) => ("not-attached", Some(trouble.error)),
+        (None, Some(_), None) => ("attached", None),
+        (None, None, _) => ("unattached", None),
+    };
+    VolumeView {
+        store: id.store.to_string(),
+        name: id.name.to_string(),
+        state: state.to_owned(),
+        reason,
+        mount_point: attachment.as_ref().map(|attachment| attachment.mount_point.to_string()),
+        holders: attachment
+            .map(|attachment| attachment.holders.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        figures,
+    }
+}
+
+fn figures(volume: &Volume, allocated_bytes: Option<u64>) -> Figures {
+    let spec = &volume.spec;
+    Figures {
+        size_bytes: spec.size.bytes(),
+        allocated_bytes,
+        file_system: spec.file_system.map(FileSystem::as_str).map(str::to_owned),
+        provision: spec.provision.map(Provision::as_str).map(str::to_owned),
+        uid: spec.uid,
+        gid: spec.gid,
+        mode: spec.mode.to_string(),
+        made_by: volume.made_by.as_ref().map(ToString::to_string),
+        made_at_milliseconds: volume.made_at.0,
+    }
+}

@@ -1,0 +1,294 @@
+//! The core with parts in memory: what jobs come to, and what is left when something breaks.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod support;
+
+use dvs_domain::failure::FailureCode;
+use dvs_domain::job::{CreateRequest, DeleteRequest, JobRequest, Target};
+use dvs_domain::ledger::{Limits, Phase};
+use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::ports::{Change, VolumeStore};
+use dvs_domain::size::VolumeSize;
+use dvs_domain::user::User;
+use std::sync::atomic::Ordering;
+use support::{Core, at, create, delete, job, wait_for};
+
+async fn names(core: &Core) -> Vec<String> {
+    core.store.list().await.unwrap().iter().map(|entry| entry.name().to_string()).collect()
+}
+
+async fn assert_nothing_is_left(core: &Core) {
+    assert_eq!(names(core).await, Vec::<String>::new());
+    assert_eq!(core.mounts.count(), 0);
+    assert_eq!(core.journal.contents().attachments, []);
+}
+
+fn is_attachment(change: &Change) -> bool {
+    matches!(change, Change::PutAttachment(_))
+}
+
+fn is_acceptance(change: &Change) -> bool {
+    matches!(change, Change::PutJob(record) if record.phase == Phase::Accepted)
+}
+
+#[tokio::test]
+async fn a_volume_is_made_attached_and_deleted() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+    assert!(core.mounts.at("/mnt/a").is_some());
+    assert_eq!(names(&core).await, [at("/mnt/a").derived_name().to_string()]);
+    core.send(&delete("2", "/mnt/a")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+    assert_nothing_is_left(&core).await;
+}
+
+#[tokio::test]
+async fn deleting_nothing_is_done() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&delete("1", "/mnt/a")).await;
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn a_failing_mount_leaves_nothing_and_names_its_step() {
+    let core = Core::new(Limits::default()).await;
+    *core.mounts.refuses.lock().unwrap() = Some(FailureCode::Internal);
+    core.send(&create("1", "/mnt/a")).await;
+    let said = core.answers_to("1", 2).await;
+    assert_eq!(said[1], "FAILED internal: cannot create volume at `/mnt/a`: step `mount`: refused by a test");
+    assert_nothing_is_left(&core).await;
+    *core.mounts.refuses.lock().unwrap() = None;
+    core.send(&create("2", "/mnt/a")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn a_failing_mount_leaves_a_volume_that_was_there_before() {
+    let core = Core::new(Limits::default()).await;
+    let size = VolumeSize::from_mebibytes(8).unwrap();
+    let named = |mount_point| Target::new(None, Some(VolumeName::new("v").unwrap()), mount_point).unwrap();
+    let request = |mount_point| {
+        JobRequest::Create(CreateRequest {
+            target: named(mount_point),
+            ..CreateRequest::at(at("/mnt/x"), size)
+        })
+    };
+    core.send(&job("1", request(None))).await;
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+    assert_eq!(core.mounts.count(), 0, "made and not attached");
+    *core.mounts.refuses.lock().unwrap() = Some(FailureCode::Internal);
+    core.send(&job("2", request(Some(at("/mnt/a"))))).await;
+    assert!(core.answers_to("2", 2).await[1].starts_with("FAILED"));
+    assert_eq!(names(&core).await, ["v"]);
+    assert_eq!(core.journal.contents().attachments, []);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_recorded_is_failed_and_leaves_nothing() {
+    let core = Core::new(Limits::default()).await;
+    *core.journal.fails_for.lock().unwrap() = Some(is_acceptance);
+    core.send(&create("1", "/mnt/a")).await;
+    let said = core.answers_to("1", 1).await;
+    assert!(said[0].starts_with("FAILED no-space: step `record`"), "{said:?}");
+    assert_nothing_is_left(&core).await;
+    *core.journal.fails_for.lock().unwrap() = None;
+    core.send(&create("1", "/mnt/a")).await;
+    assert_eq!(core.answers_to("1", 3).await[1..], ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn an_attachment_that_cannot_be_recorded_makes_nothing() {
+    let core = Core::new(Limits::default()).await;
+    *core.journal.fails_for.lock().unwrap() = Some(is_attachment);
+    core.send(&create("1", "/mnt/a")).await;
+    assert!(core.answers_to("1", 2).await[1].contains("step `remember the attachment`"));
+    assert_nothing_is_left(&core).await;
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_recorded_is_not_answered_until_it_can() {
+    let core = Core::new(Limits::default()).await;
+    *core.journal.fails_for.lock().unwrap() =
+        Some(|change| matches!(change, Change::PutJob(record) if record.phase != Phase::Accepted));
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.at("/mnt/a").is_some(), || "no mount".to_owned()).await;
+    core.send(&create("2", "/mnt/b")).await;
+    wait_for(|| core.mounts.at("/mnt/b").is_some(), || "no mount".to_owned()).await;
+    assert_eq!(core.answers.to("1"), ["PENDING"]);
+    *core.journal.fails_for.lock().unwrap() = None;
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn a_volume_in_use_is_not_deleted() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    core.mounts.is_held.store(true, Ordering::SeqCst);
+    core.send(&delete("2", "/mnt/a")).await;
+    assert!(core.answers_to("2", 2).await[1].starts_with("FAILED in-use"));
+    assert!(core.mounts.at("/mnt/a").is_some());
+    core.mounts.is_held.store(false, Ordering::SeqCst);
+    core.send(&delete("3", "/mnt/a")).await;
+    assert_eq!(core.answers_to("3", 2).await, ["PENDING", "DONE"]);
+    assert_nothing_is_left(&core).await;
+}
+
+#[tokio::test]
+async fn a_volume_that_a_stopped_container_refers_to_is_not_deleted() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    *core.containers.referring.lock().unwrap() =
+        vec![User::Container { name: "db".to_owned(), running: false }];
+    core.send(&delete("2", "/mnt/a")).await;
+    assert_eq!(
+        core.answers_to("2", 2).await[1],
+        "FAILED in-use: cannot delete volume at `/mnt/a`: container `db` (stopped) still uses it"
+    );
+    core.containers.is_silent.store(true, Ordering::SeqCst);
+    core.send(&delete("3", "/mnt/a")).await;
+    assert!(core.answers_to("3", 2).await[1].starts_with("FAILED store-unavailable"), "never guessed");
+    assert!(core.mounts.at("/mnt/a").is_some());
+}
+
+#[tokio::test]
+async fn a_running_container_that_would_not_see_the_mount_prevents_it() {
+    let core = Core::new(Limits::default()).await;
+    *core.containers.bound.lock().unwrap() = vec![User::Container { name: "db".to_owned(), running: true }];
+    core.send(&create("1", "/mnt/a")).await;
+    assert!(core.answers_to("1", 2).await[1].starts_with("FAILED in-use"));
+    assert_nothing_is_left(&core).await;
+    core.containers.is_silent.store(true, Ordering::SeqCst);
+    core.send(&create("2", "/mnt/a")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"], "creating never depends on an engine");
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_to_destroy_keeps_the_volume_attached() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    core.store.failing_next(dvs_store_fake::Action::Destroy, FailureCode::InUse);
+    core.send(&delete("2", "/mnt/a")).await;
+    assert!(core.answers_to("2", 2).await[1].starts_with("FAILED in-use"));
+    assert!(core.mounts.at("/mnt/a").is_some(), "attached again at once");
+    assert_eq!(core.journal.contents().attachments.len(), 1);
+}
+
+#[tokio::test]
+async fn another_store_name_or_path_is_refused_before_it_is_taken() {
+    let core = Core::new(Limits::default()).await;
+    let target = Target::new(Some(StoreName::new("other").unwrap()), None, Some(at("/mnt/a"))).unwrap();
+    core.send(&job("1", JobRequest::Delete(DeleteRequest { target }))).await;
+    assert!(core.answers_to("1", 1).await[0].starts_with("FAILED no-such-store"));
+    core.send(&create("2", "/etc")).await;
+    assert!(core.answers_to("2", 1).await[0].starts_with("FAILED forbidden-path"));
+}
+
+#[tokio::test]
+async fn work_past_its_time_is_answered_and_undone_when_it_returns() {
+    let core = Core::new(Limits { job_milliseconds: 1000, ..Limits::default() }).await;
+    core.mounts.gate_is_closed.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.waiting.load(Ordering::SeqCst) == 1, || "not at the gate".to_owned()).await;
+    core.clock.0.store(1000, Ordering::SeqCst);
+    assert!(core.answers_to("1", 2).await[1].starts_with("FAILED timeout"));
+    core.send(&create("2", "/mnt/a")).await;
+    assert!(core.answers_to("2", 1).await[0].starts_with("FAILED busy"));
+    core.mounts.open_gate();
+    wait_for(|| core.journal.contents().attachments.is_empty(), || "still attached".to_owned()).await;
+    assert_nothing_is_left(&core).await;
+}
+
+#[tokio::test]
+async fn a_defect_in_the_work_fails_the_job_and_not_the_agent() {
+    let core = Core::new(Limits::default()).await;
+    core.mounts.panics.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    assert!(core.answers_to("1", 2).await[1].starts_with("FAILED internal"));
+    core.mounts.panics.store(false, Ordering::SeqCst);
+    core.send(&create("2", "/mnt/b")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn a_job_that_a_crash_cut_off_is_done_after_the_restart() {
+    let core = Core::new(Limits::default()).await;
+    core.mounts.gate_is_closed.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.waiting.load(Ordering::SeqCst) == 1, || "not at the gate".to_owned()).await;
+    let core = core.crash_and_restart(Limits::default()).await;
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+    assert_eq!(names(&core).await.len(), 1);
+    assert!(core.mounts.at("/mnt/a").is_some());
+}
+
+#[tokio::test]
+async fn a_job_that_a_crash_cut_off_and_whose_time_is_over_is_undone() {
+    let limits = Limits { job_milliseconds: 1000, ..Limits::default() };
+    let core = Core::new(limits).await;
+    core.mounts.gate_is_closed.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.waiting.load(Ordering::SeqCst) == 1, || "not at the gate".to_owned()).await;
+    core.clock.0.store(2000, Ordering::SeqCst);
+    let core = core.crash_and_restart(limits).await;
+    assert!(core.answers_to("1", 2).await[1].starts_with("FAILED timeout"));
+    assert_nothing_is_left(&core).await;
+}
+
+#[tokio::test]
+async fn answers_wait_for_a_broker_that_is_away_and_come_in_order() {
+    let core = Core::new(Limits::default()).await;
+    core.answers.is_away.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.at("/mnt/a").is_some(), || "no mount".to_owned()).await;
+    assert_eq!(core.answers.all(), []);
+    core.answers.is_away.store(false, Ordering::SeqCst);
+    core.answers.back.notify_waiters();
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_runs_and_takes_nothing_more() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    let (answers, journal, intake) = (core.answers.clone(), core.journal.clone(), core.intake.clone());
+    core.stop().await;
+    assert_eq!(answers.to("1"), ["PENDING", "DONE"]);
+    assert_eq!(journal.contents().attachments.len(), 1, "stopping detaches nothing");
+    let refused =
+        dvs_domain::ports::JobIntake::take(&intake, dvs_domain::ports::Arrival::Job(create("2", "/mnt/b")));
+    assert!(refused.await.is_err());
+}
+
+#[tokio::test]
+async fn after_a_reboot_every_volume_is_attached_again_or_guarded() {
+    let core = Core::new(Limits::default()).await;
+    for (id, path) in [("1", "/mnt/a"), ("2", "/mnt/b")] {
+        core.send(&create(id, path)).await;
+        core.answers_to(id, 2).await;
+    }
+    core.mounts.forget_all();
+    core.store.failing_next(dvs_store_fake::Action::Source, FailureCode::Damaged);
+    let core = core.crash_and_restart(Limits::default()).await;
+    assert_eq!(core.mounts.count(), 1, "one is attached");
+    assert_eq!(core.mounts.guarded.lock().unwrap().len(), 1, "the other is guarded");
+}
+
+#[tokio::test]
+async fn a_delete_that_was_decided_before_a_crash_is_finished_and_guards_nothing() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    *core.journal.fails_for.lock().unwrap() = Some(|change| matches!(change, Change::DropAttachment(_)));
+    core.answers.is_away.store(true, Ordering::SeqCst);
+    core.send(&delete("2", "/mnt/a")).await;
+    wait_for(|| core.mounts.count() == 0, || "still mounted".to_owned()).await;
+    *core.journal.fails_for.lock().unwrap() = None;
+    let core = core.crash_and_restart(Limits::default()).await;
+    core.answers_to("2", 2).await;
+    assert_nothing_is_left(&core).await;
+    assert!(core.mounts.guarded.lock().unwrap().is_empty());
+}
