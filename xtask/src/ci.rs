@@ -32,7 +32,13 @@ struct Step {
 /// Runs the gate.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     if machine::is_root() {
-        machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
+        machine::require(&[
+            machine::EXT,
+            machine::FILE_SYSTEMS,
+            machine::MOSQUITTO,
+            machine::TLS,
+            machine::CONTAINERS,
+        ])?;
     }
     let mut gate = Gate::default();
     let mut tests = Tests::default();

@@ -1,7 +1,7 @@
 //! Reads from what test programs print how many ran. What these lines look like is agreed here:
 //!
 //! - Rust's own tests end with `test result: ok. N passed; N failed; N ignored; …`, once per program. A test that
-//!   can't run here returns early and writes `not run: NAME: WHY` to standard error, past the capturing of
+//!   can't run here returns early and writes `NOT RUN: NAME: WHY` to standard error, past the capturing of
 //!   output: by `writeln!(std::io::stderr(), …)`, not by `eprintln!`.
 //! - The features end with `features[STORE]: N scenarios passed, N failed, N not run; N steps passed, N failed, N
 //!   not run`, and for each scenario that could not run there is a line `not run[STORE]: NAME: WHY`.
@@ -48,7 +48,7 @@ impl Tests {
                 tests.passed += number_before(result, " passed").unwrap_or(0);
                 tests.failed += number_before(result, " failed").unwrap_or(0);
                 tests.ignored += number_before(result, " ignored").unwrap_or(0);
-            } else if let Some(test) = line.strip_prefix("not run: ") {
+            } else if let Some(test) = line.strip_prefix("NOT RUN: ") {
                 tests.not_run.push(test.to_owned());
             }
         }
@@ -121,7 +121,7 @@ mod tests {
         let tests = Tests::read(&lines(
             "running 4 tests\n\
              test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
-             not run: loop_makes_a_volume: loop devices need root\n\
+             NOT RUN: loop_makes_a_volume: loop devices need root\n\
              test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 1.20s",
         ));
         assert_eq!((tests.passed, tests.failed, tests.ignored), (15, 3, 1));

@@ -100,7 +100,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Report> {
     if machine::is_root() {
         machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
     }
-    run::shown(&mut workspace.cargo(["build", "-p", "dvs", "-p", "dvs-agent"]))?;
+    run::shown(&mut workspace.cargo(["build", "-p", "dvs", "--features", "failpoints"]))?;
     run::shown(&mut workspace.cargo(["test", "-p", "dvs-features", "--test", "behaviour", "--no-run"]))?;
     let _turn = Turn::take()?;
     let mosquitto = Mosquitto::prepare()?;

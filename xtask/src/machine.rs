@@ -35,6 +35,13 @@ pub(crate) const MOSQUITTO: &[Program] = &[
     program("mosquitto_sub", "mosquitto-clients"),
 ];
 
+/// What the optional feature `tls` builds with.
+pub(crate) const TLS: &[Program] =
+    &[program("pkg-config", "pkg-config"), program("/usr/include/openssl/ssl.h", "libssl-dev")];
+
+/// What runs in the containers of tests.
+pub(crate) const CONTAINERS: &[Program] = &[program("busybox", "busybox-static")];
+
 /// While this file says no, Debian's packages start no service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -132,8 +139,11 @@ fn install(packages: &[&str]) -> Result<()> {
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
+/// What is named by its whole path need not be a program: a header is looked for too.
 fn is_program(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    let is_header = file.extension().is_some_and(|ending| ending == "h");
+    fs::metadata(file)
+        .is_ok_and(|found| found.is_file() && (is_header || found.permissions().mode() & 0o111 != 0))
 }
 
 /// As long as this lives, installing a package starts no service.

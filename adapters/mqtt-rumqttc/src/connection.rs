@@ -210,7 +210,7 @@ impl Connection<'_> {
                         tracing::warn!("messages arrive faster than they can be written down");
                     }
                     self.warned = true;
-                    self.overflowed = false;
+                    self.overflowed = comes_again;
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack.pkid),

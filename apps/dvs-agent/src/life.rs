@@ -100,6 +100,8 @@ fn end(ending: &Ending) -> ExitCode {
 
 fn live(flags: &AgentFlags) -> Result<(), Ending> {
     let settings = Settings::gather(flags, &Environment::of_process())?;
+    #[cfg(feature = "failpoints")]
+    let _steps_to_fail = fail::FailScenario::setup();
     if flags.daemon_child {
         daemon::detach().map_err(|error| Ending::System("leave the terminal", error))?;
     }
