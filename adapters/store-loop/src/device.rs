@@ -129,13 +129,12 @@ pub fn attach(image: impl AsFd) -> Result<LoopDevice, Failure> {
 /// # Errors
 /// What a system call says when a bound device cannot be asked: then nothing is certain.
 pub fn find(file: BackingFile) -> rustix::io::Result<Vec<LoopDevice>> {
+    // The kernel lists the devices that have a size, and so each that is bound to something: one read, also on a
+    // host that has made thousands of loop devices once and never removes them.
+    let devices = fs::read_to_string("/proc/partitions").map_err(|error| as_errno(&error))?;
     let mut found = Vec::new();
-    for entry in fs::read_dir("/sys/block").map_err(|error| as_errno(&error))? {
-        let name = entry.map_err(|error| as_errno(&error))?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok());
-        if let Some(number) = number.filter(|number| is_bound(*number)) {
-            found.extend(open_if_bound_to(number, file)?);
-        }
+    for number in loop_numbers(&devices) {
+        found.extend(open_if_bound_to(number, file)?);
     }
     found.sort_by_key(LoopDevice::number);
     Ok(found)
@@ -302,6 +301,12 @@ fn is_bound(number: u32) -> bool {
     fs::exists(format!("/sys/block/loop{number}/loop/backing_file")).unwrap_or(true)
 }
 
+/// The numbers of the loop devices in `/proc/partitions` (proc(5)): the last word of a line is the device's name.
+/// A partition of a loop device, such as `loop0p1`, is none.
+fn loop_numbers(partitions: &str) -> impl Iterator<Item = u32> + '_ {
+    partitions.lines().filter_map(|line| line.split_whitespace().last()?.strip_prefix("loop")?.parse().ok())
+}
+
 fn pause(tried: u32) {
     if tried < ATTACH_TRIES_WITHOUT_WAIT {
         thread::yield_now();
@@ -378,5 +383,12 @@ mod tests {
             let encoded = encode(of_major, of_minor);
             assert_eq!((u64::from(major(encoded)), u64::from(minor(encoded))), (of_major, of_minor));
         }
+    }
+
+    #[test]
+    fn bound_devices_are_told_from_their_partitions_and_from_disks() {
+        let partitions = "major minor  #blocks  name\n\n   7        0      16384 loop0\n   7        1 1 loop17\n \
+                          259        0       1024 loop17p1\n 254        0  268435456 vda\n";
+        assert_eq!(loop_numbers(partitions).collect::<Vec<_>>(), [0, 17]);
     }
 }
