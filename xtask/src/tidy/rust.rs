@@ -10,8 +10,8 @@ const LINES_MAX: usize = 450;
 const UNSAFE_MODULES: &[&str] =
     &["adapters/store-loop/src/device.rs", "adapters/mount-linux/src/mount_attributes.rs"];
 
-/// Files of this name may sleep in tests: they wait for a condition, with a limit.
-const WAITING_FILE: &str = "/wait.rs";
+/// Files that may sleep in tests: they wait for a condition, with a limit.
+const WAITING_FILES: [&str; 2] = ["/wait.rs", "/support/"];
 
 /// Put together here, so that this file keeps the rule too.
 const MARKS: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
@@ -64,7 +64,7 @@ fn left_out(file: &TextFile, code: &str) -> Vec<Breach> {
 }
 
 fn sleeps(file: &TextFile, code: &str) -> Vec<Breach> {
-    if file.path.ends_with(WAITING_FILE) {
+    if WAITING_FILES.iter().any(|part| file.path.contains(part)) {
         return Vec::new();
     }
     let of_tests = file.path.starts_with("features/")
@@ -72,9 +72,10 @@ fn sleeps(file: &TextFile, code: &str) -> Vec<Breach> {
     // In a file with both, the tests come last.
     let first = code.lines().position(|line| of_tests || line.contains("#[cfg(test)]"));
     let lines = code.lines().enumerate().skip(first.unwrap_or(usize::MAX));
-    let cure = "wait for a condition, with a limit; only a file called `wait.rs` may sleep for that";
+    let cure =
+        "wait for a condition, with a limit; only a file `wait.rs` or in `support/` may sleep for that";
     lines
-        .filter(|(_, line)| has_word(line, "sleep"))
+        .filter(|(_, line)| ["time::sleep", "thread::sleep"].iter().any(|call| line.contains(call)))
         .map(|(index, _)| Breach::at_line("no sleeping in tests", file, index + 1, cure))
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{
     FakeBroker, Gate, Mosquitto, TestIntake, Watcher, access, away, config, connected, door, eventually, log,
-    password_file,
+    password_file, stay_connected,
 };
 use dvs_domain::ports::JobIntake;
 use dvs_mqtt_rumqttc::{BACKOFF_MILLISECONDS_MIN, BrokerUrl, ConnectionState, Credentials, MqttDoor};
@@ -20,14 +20,8 @@ async fn real_another_client_with_the_same_id_is_reported_once_and_fought_slower
     let mut options = MqttOptions::new("dvs-n1", "127.0.0.1", broker.port());
     options.set_clean_session(false);
     let (_client, mut events) = AsyncClient::new(options, 10);
-    let other = tokio::spawn(async move {
-        loop {
-            // Returns at once, as many clients do.
-            if events.poll().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    });
+    // Returns at once, as many clients do.
+    let other = tokio::spawn(async move { stay_connected(&mut events).await });
     away(&handle, "another client probably uses the id `dvs-n1`").await;
     let came = eventually("a sixth attempt", || {
         let came = gate.came();

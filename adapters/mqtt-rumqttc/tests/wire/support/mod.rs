@@ -46,6 +46,15 @@ pub(crate) async fn eventually<T>(what: &str, mut check: impl FnMut() -> Result<
     }
 }
 
+/// A client that connects again as soon as it is thrown out, for ever.
+pub(crate) async fn stay_connected(events: &mut rumqttc::EventLoop) {
+    loop {
+        if events.poll().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 /// Each word where it came first: what is delivered at QoS 1 may come twice.
 pub(crate) fn first_times(words: &[String]) -> Vec<String> {
     let mut seen = HashSet::new();
