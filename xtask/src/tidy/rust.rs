@@ -75,7 +75,9 @@ fn sleeps(file: &TextFile, code: &str) -> Vec<Breach> {
     let cure =
         "wait for a condition, with a limit; only a file `wait.rs` or in `support/` may sleep for that";
     lines
-        .filter(|(_, line)| ["time::sleep", "thread::sleep"].iter().any(|call| line.contains(call)))
+        .filter(|(_, line)| {
+            has_word(line, "sleep") && ["time::", "thread::"].iter().any(|from| line.contains(from))
+        })
         .map(|(index, _)| Breach::at_line("no sleeping in tests", file, index + 1, cure))
         .collect()
 }
