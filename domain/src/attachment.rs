@@ -38,6 +38,15 @@ pub struct Attachment {
     pub holders: BTreeSet<Holder>,
 }
 
+/// What becomes of the directories of an attachment that goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Release {
+    /// To be removed if empty, outermost first.
+    pub remove: Vec<MountPoint>,
+    /// Attachments that take over the others, as they are to be remembered.
+    pub heirs: Vec<Attachment>,
+}
+
 /// All attachments of this node, and the rules between them.
 #[derive(Clone, Debug, Default)]
 pub struct AttachmentBook {
@@ -70,6 +79,42 @@ impl AttachmentBook {
     /// Forgets the attachment at `mount_point`.
     pub fn remove(&mut self, mount_point: &MountPoint) {
         self.by_mount_point.remove(mount_point);
+    }
+
+    /// The directories that attaching at `mount_point` may have to make, outermost first: its own, and those on
+    /// the way that another attachment has made and may take away while this one is being shown.
+    #[must_use]
+    pub fn directories_for(&self, mount_point: &MountPoint) -> Vec<MountPoint> {
+        let on_the_way =
+            |directory: &&MountPoint| directory == &mount_point || mount_point.is_below(directory);
+        let all = self.by_mount_point.values().flat_map(|attachment| &attachment.made_directories);
+        all.filter(on_the_way).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// What becomes of the directories of the attachment at `mount_point` when it goes: a directory above
+    /// another attachment stays, and is that one's to remove from then on.
+    #[must_use]
+    pub fn release(&self, mount_point: &MountPoint) -> Release {
+        let mut release = Release::default();
+        let Some(going) = self.at(mount_point) else { return release };
+        let mut heirs: BTreeMap<&MountPoint, Attachment> = BTreeMap::new();
+        for directory in &going.made_directories {
+            let heir = self
+                .by_mount_point
+                .values()
+                .find(|other| other.mount_point != *mount_point && other.mount_point.is_below(directory));
+            let Some(heir) = heir else {
+                release.remove.push(directory.clone());
+                continue;
+            };
+            let heir = heirs.entry(&heir.mount_point).or_insert_with(|| heir.clone());
+            if !heir.made_directories.contains(directory) {
+                heir.made_directories.push(directory.clone());
+                heir.made_directories.sort();
+            }
+        }
+        release.heirs = heirs.into_values().collect();
+        release
     }
 
     /// Whether `volume` may be attached at `mount_point`.
@@ -128,5 +173,32 @@ mod tests {
         }
         book.remove(&at("/mnt/a"));
         assert!(book.admit(&id("b"), &at("/mnt/a")).is_ok());
+    }
+
+    fn attached(name: &str, path: &str, made: &[&str]) -> Attachment {
+        let made_directories = made.iter().map(|path| at(path)).collect();
+        Attachment { volume: id(name), mount_point: at(path), made_directories, holders: BTreeSet::new() }
+    }
+
+    #[test]
+    fn a_shared_directory_goes_with_the_last_attachment_below_it() {
+        let mut book = AttachmentBook::default();
+        book.put(attached("a", "/mnt/many/a", &["/mnt/many", "/mnt/many/a"]));
+        book.put(attached("b", "/mnt/many/b", &["/mnt/many/b"]));
+        let release = book.release(&at("/mnt/many/a"));
+        assert_eq!(release.remove, [at("/mnt/many/a")]);
+        assert_eq!(release.heirs, [attached("b", "/mnt/many/b", &["/mnt/many", "/mnt/many/b"])]);
+        book.remove(&at("/mnt/many/a"));
+        release.heirs.into_iter().for_each(|heir| book.put(heir));
+        let release = book.release(&at("/mnt/many/b"));
+        assert_eq!(release, Release { remove: vec![at("/mnt/many"), at("/mnt/many/b")], heirs: vec![] });
+    }
+
+    #[test]
+    fn attaching_may_make_again_what_another_attachment_made_on_the_way() {
+        let mut book = AttachmentBook::default();
+        book.put(attached("a", "/mnt/many/a", &["/mnt/many", "/mnt/many/a"]));
+        book.put(attached("b", "/mnt/many/b", &["/mnt/many/b"]));
+        assert_eq!(book.directories_for(&at("/mnt/many/b")), [at("/mnt/many"), at("/mnt/many/b")]);
     }
 }

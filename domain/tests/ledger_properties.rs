@@ -1,7 +1,12 @@
 //! Any order of arrivals, repeats, ends, acknowledgements, failing records, time and restarts keeps the
 //! invariants that the ledger's documentation lists. A model of the agent performs the effects and checks
 //! each one at the moment it is asked for.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "a test may fail loudly"
+)]
 
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobKey, JobRequest, Refusal, Status, Target};
@@ -70,7 +75,7 @@ fn job(number: usize, size: u64) -> Job {
     }
     .unwrap();
     let mebibytes = VolumeSize::from_mebibytes(size).unwrap();
-    let request = if number % 2 == 0 {
+    let request = if number.is_multiple_of(2) {
         let any_path = MountPoint::new("/mnt/x").unwrap();
         JobRequest::Create(CreateRequest { target, ..CreateRequest::at(any_path, mebibytes) })
     } else {

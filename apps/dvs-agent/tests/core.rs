@@ -113,8 +113,12 @@ async fn an_end_that_cannot_be_recorded_is_not_answered_until_it_can() {
         Some(|change| matches!(change, Change::PutJob(record) if record.phase != Phase::Accepted));
     core.send(&create("1", "/mnt/a")).await;
     wait_for(|| core.mounts.at("/mnt/a").is_some(), || "no mount".to_owned()).await;
+    wait_for(|| core.journal.refusals.load(Ordering::SeqCst) > 1, || "not tried again".to_owned()).await;
     core.send(&create("2", "/mnt/b")).await;
-    wait_for(|| core.mounts.at("/mnt/b").is_some(), || "no mount".to_owned()).await;
+    assert!(
+        core.answers_to("2", 1).await[0].starts_with("FAILED"),
+        "nothing new while the journal is behind"
+    );
     assert_eq!(core.answers.to("1"), ["PENDING"]);
     *core.journal.fails_for.lock().unwrap() = None;
     assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);

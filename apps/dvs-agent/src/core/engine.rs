@@ -6,7 +6,7 @@ use super::Worker;
 use super::admission::admit;
 use super::control::JobControl;
 use async_trait::async_trait;
-use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
 use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Phase};
 use dvs_domain::mount_point::AllowedRoots;
@@ -93,7 +93,8 @@ pub struct Engine {
     tell: mpsc::UnboundedSender<Event>,
     running: BTreeMap<JobKey, Arc<JobControl>>,
     answers_in_flight: usize,
-    /// What could not be recorded and must be, with what follows from it: tried again at every tick.
+    /// What could not be recorded and must be, with what follows from it: tried again at every tick, and before
+    /// anything else is recorded.
     deferred: VecDeque<Vec<Effect>>,
     stopping: bool,
 }
@@ -119,7 +120,7 @@ impl Engine {
     /// Performs `first`, what the ledger said at its restart, then works until `stop` says so: then takes
     /// nothing more, finishes what runs within its limit, and leaves the rest for the next start.
     pub async fn run(mut self, first: Vec<Effect>, mut stop: watch::Receiver<bool>) {
-        self.perform(first).await;
+        self.perform_all(vec![first]).await;
         let mut tick = tokio::time::interval(Duration::from_millis(EngineLimits::TICK_MILLISECONDS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut deliveries = Vec::new();
@@ -183,7 +184,6 @@ impl Engine {
                     self.running.remove(key);
                 }
                 Event::Acknowledged(_) => self.answers_in_flight = self.answers_in_flight.saturating_sub(1),
-                Event::Tick => decided.extend(self.deferred.drain(..)),
                 _ => {}
             }
             decided.push(self.ledger.on(event, now));
@@ -204,8 +204,10 @@ impl Engine {
     }
 
     /// Performs what follows from several events: one commit for all of them, then everything else in order.
-    /// When that commit fails, each is performed by itself, so that one does not fail the others.
+    /// When that commit fails, each is performed by itself, so that one does not fail the others. What could not
+    /// be recorded before goes first: an older state of a job must never follow a newer one.
     async fn perform_all(&mut self, decided: Vec<Vec<Effect>>) {
+        let decided: Vec<Vec<Effect>> = self.deferred.drain(..).chain(decided).collect();
         let records = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Record(_)));
         if decided.iter().filter(|effects| records(effects)).count() > 1 {
             let changes: Vec<Change> =
@@ -217,34 +219,46 @@ impl Engine {
                 return;
             }
         }
+        let mut refused = BTreeMap::new();
         for effects in decided {
-            self.perform(effects).await;
+            self.perform(effects, &mut refused).await;
         }
+        self.refuse(refused).await;
     }
 
-    async fn perform(&mut self, effects: Vec<Effect>) {
+    async fn perform(&mut self, effects: Vec<Effect>, refused: &mut BTreeMap<JobKey, FailureReport>) {
         let changes: Vec<Change> = effects.iter().filter_map(recorded).flatten().cloned().collect();
         if !changes.is_empty()
-            && let Err(failure) = self.parts.journal.commit(&changes).await
+            && let Err(failure) = self.record(&changes).await
         {
-            let failure = failure.at_step("record");
-            return Box::pin(self.not_recorded(&changes, effects, &failure)).await;
+            return self.not_recorded(&changes, effects, &failure, refused).await;
         }
         for effect in effects {
             self.act(effect).await;
         }
     }
 
-    async fn not_recorded(&mut self, changes: &[Change], effects: Vec<Effect>, failure: &Failure) {
+    async fn record(&self, changes: &[Change]) -> Result<(), Failure> {
+        if self.deferred.is_empty() {
+            return self.parts.journal.commit(changes).await.map_err(|failure| failure.at_step("record"));
+        }
+        Err(Failure::new(FailureCode::Busy, "the journal could not be written before").at_step("record"))
+    }
+
+    async fn not_recorded(
+        &mut self,
+        changes: &[Change],
+        effects: Vec<Effect>,
+        failure: &Failure,
+        refused: &mut BTreeMap<JobKey, FailureReport>,
+    ) {
         tracing::error!(code = %failure.code(), "{}", failure.chain());
-        let now = self.parts.clock.now();
         match changes {
             [Change::PutJob(record)] if record.phase == Phase::Accepted => {
-                let decided = self.ledger.on(Event::JobNotRecorded(record.key(), failure.report()), now);
-                self.perform(decided).await;
+                refused.insert(record.key(), failure.report());
             }
             [Change::PutRefusal(number, _)] => {
-                self.ledger.on(Event::RefusalNotRecorded(*number), now);
+                self.ledger.on(Event::RefusalNotRecorded(*number), self.parts.clock.now());
                 for effect in effects {
                     if let Effect::Answer(_, answer) = effect {
                         self.act(Effect::Answer(AnswerId::Unrecorded, answer)).await;
@@ -252,6 +266,20 @@ impl Engine {
                 }
             }
             _ => self.deferred.push_back(effects),
+        }
+    }
+
+    /// Jobs that could not be recorded were never accepted. One makes room for another only if that one was.
+    async fn refuse(&mut self, refused: BTreeMap<JobKey, FailureReport>) {
+        let now = self.parts.clock.now();
+        let mut decided = Vec::new();
+        for (key, report) in &refused {
+            decided.extend(self.ledger.on(Event::JobNotRecorded(key.clone(), report.clone()), now));
+        }
+        for effect in decided {
+            if !matches!(&effect, Effect::Work(job, _) if refused.contains_key(&job.key())) {
+                self.act(effect).await;
+            }
         }
     }
 
@@ -263,7 +291,7 @@ impl Engine {
             Effect::Abandon(key) => {
                 if self.running.get(&key).is_some_and(|control| control.try_abandon()) {
                     let decided = self.ledger.on(Event::Abandoned(key), self.parts.clock.now());
-                    Box::pin(self.perform(decided)).await;
+                    Box::pin(self.perform_all(vec![decided])).await;
                 }
             }
         }

@@ -3,7 +3,7 @@
 use dvs_domain::attachment::{Attachment, AttachmentBook};
 use dvs_domain::failure::{Failure, FailureReport};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Change, Journal};
+use dvs_domain::ports::{Attachments, Change, Journal};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Node {
     journal: Arc<dyn Journal>,
     book: Mutex<AttachmentBook>,
+    directories: tokio::sync::Mutex<()>,
     /// Where a volume should be attached and is not, and why.
     troubles: Mutex<BTreeMap<MountPoint, FailureReport>>,
 }
@@ -21,7 +22,12 @@ impl Node {
     pub fn new(journal: Arc<dyn Journal>, remembered: impl IntoIterator<Item = Attachment>) -> Self {
         let mut book = AttachmentBook::default();
         remembered.into_iter().for_each(|attachment| book.put(attachment));
-        Self { journal, book: Mutex::new(book), troubles: Mutex::default() }
+        Self {
+            journal,
+            book: Mutex::new(book),
+            directories: tokio::sync::Mutex::default(),
+            troubles: Mutex::default(),
+        }
     }
 
     /// Asks the book.
@@ -43,17 +49,32 @@ impl Node {
         Ok(())
     }
 
-    /// Forgets the attachment at `mount_point`, on disk first.
+    /// Keeps the directories of mount points as they are: between looking at them and remembering who made
+    /// them, nobody else removes one.
+    pub async fn hold_directories(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.directories.lock().await
+    }
+
+    /// Lets the attachment at `mount_point` go: removes its directories, hands those that others still need to
+    /// them, and forgets it. The directories go first: a crash in between forgets none.
     ///
     /// # Errors
-    /// As [`Journal::commit`]; then nothing has changed.
-    pub async fn forget(&self, mount_point: &MountPoint) -> Result<(), Failure> {
-        self.journal
-            .commit(&[Change::DropAttachment(mount_point.clone())])
-            .await
-            .map_err(|failure| failure.at_step("forget the attachment"))?;
+    /// As [`Attachments::remove_directories`] and [`Journal::commit`]; then it is still remembered.
+    pub async fn release(
+        &self,
+        mount_point: &MountPoint,
+        attachments: &dyn Attachments,
+    ) -> Result<(), Failure> {
+        let _held = self.hold_directories().await;
+        let release = self.book(|book| book.release(mount_point));
+        attachments.remove_directories(&release.remove).await?;
+        let heirs = release.heirs.iter().cloned().map(Change::PutAttachment);
+        let changes: Vec<Change> = heirs.chain([Change::DropAttachment(mount_point.clone())]).collect();
+        self.journal.commit(&changes).await.map_err(|failure| failure.at_step("forget the attachment"))?;
         self.note(mount_point, None);
-        self.locked().remove(mount_point);
+        let mut book = self.locked();
+        release.heirs.into_iter().for_each(|heir| book.put(heir));
+        book.remove(mount_point);
         Ok(())
     }
 

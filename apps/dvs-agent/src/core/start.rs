@@ -69,6 +69,12 @@ impl Worker {
         if doubt == Some(JobKind::Delete) && failure.code() == FailureCode::NotFound {
             return None; // Its delete was decided: the job clears away.
         }
+        self.guard_and_note(attachment, failure).await;
+        Some(false)
+    }
+
+    /// A volume that should be attached is not, because of `failure`.
+    pub(in crate::core) async fn guard_and_note(&self, attachment: &Attachment, failure: Failure) -> Failure {
         let failure = match self.guard(&attachment.mount_point).await {
             Ok(()) => failure,
             Err(unguarded) => failure.undo_failed(unguarded.at_step("guard")),
@@ -78,7 +84,7 @@ impl Worker {
             volume = %attachment.volume, mount_point = %attachment.mount_point, code = %failure.code(),
             "not attached, and its mount point is guarded: {}", failure.chain()
         );
-        Some(false)
+        failure
     }
 
     async fn guard(&self, mount_point: &MountPoint) -> Result<(), Failure> {

@@ -150,6 +150,8 @@ pub(crate) struct MemoryJournal {
     remembered: Mutex<Remembered>,
     /// Commits that hold a change of this kind fail: set by tests.
     pub(crate) fails_for: Mutex<Option<Kind>>,
+    /// How often that happened.
+    pub(crate) refusals: AtomicU64,
 }
 
 #[async_trait]
@@ -160,6 +162,7 @@ impl Journal for MemoryJournal {
 
     async fn commit(&self, changes: &[Change]) -> Result<(), Failure> {
         if self.fails_for.lock().unwrap().is_some_and(|fails| changes.iter().any(fails)) {
+            self.refusals.fetch_add(1, Ordering::SeqCst);
             return Err(Failure::new(FailureCode::NoSpace, "the journal is full"));
         }
         let mut remembered = self.remembered.lock().unwrap();

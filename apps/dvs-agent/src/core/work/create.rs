@@ -19,7 +19,12 @@ impl Worker {
         key: &JobKey,
         control: &JobControl,
     ) -> Result<Achieved, Stop> {
-        let id = self.meant_volume(request);
+        let id = loop {
+            let id = self.meant_volume(request);
+            if !self.finish_delete_of(&id, key).await? {
+                break id;
+            }
+        };
         let store = self.stores.get(&id.store)?.as_ref();
         let mount_point = request.target.mount_point();
         if let Some(mount_point) = mount_point {
@@ -38,16 +43,13 @@ impl Worker {
         };
 
         let known = self.node.book(|book| book.at(mount_point).cloned());
-        let attachment = self.meant_attachment(&id, mount_point, key, known.as_ref()).await?;
         if known.is_none() {
             self.refuse_blind_containers(mount_point).await?;
         }
         if control.is_abandoned() {
             return Err(Stop::Abandoned);
         }
-        if known.as_ref() != Some(&attachment) {
-            self.node.remember(attachment.clone()).await?;
-        }
+        let attachment = self.mean_to_attach(&id, mount_point, key, known).await?;
         // An attempt that a restart cut off has the same key: what it made is made by this job.
         let held = attachment.holders.contains(&Holder::Job(key.clone())).then_some(&attachment);
         let created = match self.make(store, &volume, request).await {
@@ -81,6 +83,20 @@ impl Worker {
                 VolumeId { store: store.clone(), name: target.name() }
             }
         }
+    }
+
+    /// A delete that failed after its decision has left the attachment of a volume that is gone: nothing may take
+    /// that for its own. Says whether there was one.
+    async fn finish_delete_of(&self, id: &VolumeId, key: &JobKey) -> Result<bool, Failure> {
+        let left = self.node.book(|book| book.of(id).cloned());
+        let Some(left) = left.filter(|left| !left.holders.contains(&Holder::Job(key.clone()))) else {
+            return Ok(false);
+        };
+        if self.stores.get(&id.store)?.look_up(&id.name).await?.is_some() {
+            return Ok(false);
+        }
+        self.clear_away(&left).await?;
+        Ok(true)
     }
 
     /// A bare name that another store has would fit two stores from then on.
@@ -129,7 +145,22 @@ impl Worker {
         Ok(created)
     }
 
-    /// The attachment to remember before anything is made for it.
+    /// Remembers the attachment before anything is made for it.
+    async fn mean_to_attach(
+        &self,
+        id: &VolumeId,
+        mount_point: &MountPoint,
+        key: &JobKey,
+        known: Option<Attachment>,
+    ) -> Result<Attachment, Failure> {
+        let _held = self.node.hold_directories().await;
+        let meant = self.meant_attachment(id, mount_point, key, known.as_ref()).await?;
+        if known.as_ref() != Some(&meant) {
+            self.node.remember(meant.clone()).await?;
+        }
+        Ok(meant)
+    }
+
     async fn meant_attachment(
         &self,
         id: &VolumeId,
@@ -179,7 +210,8 @@ impl Worker {
 
     async fn show(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
         let source = store.source(&attachment.volume.name).await?;
-        self.attachments.attach(&source, &attachment.mount_point, &attachment.made_directories).await?;
+        let directories = self.node.book(|book| book.directories_for(&attachment.mount_point));
+        self.attachments.attach(&source, &attachment.mount_point, &directories).await?;
         self.node.note(&attachment.mount_point, None);
         Ok(())
     }
@@ -197,8 +229,7 @@ impl Worker {
             undone.push(store.destroy(name).await.map(|_| ()));
         }
         if let Some(attachment) = held {
-            undone.push(self.attachments.remove_directories(&attachment.made_directories).await);
-            undone.push(self.node.forget(&attachment.mount_point).await);
+            undone.push(self.node.release(&attachment.mount_point, self.attachments.as_ref()).await);
         }
         for undo in undone.into_iter().filter_map(Result::err) {
             failure = failure.undo_failed(undo);

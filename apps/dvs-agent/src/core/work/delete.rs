@@ -7,7 +7,8 @@ use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{DeleteRequest, Target};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Destroyed, Mounted, Source, VolumeStore};
+use dvs_domain::names::VolumeName;
+use dvs_domain::ports::{Mounted, Source, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, VolumeId};
 
@@ -38,7 +39,7 @@ impl Worker {
             Some(Entry::Damaged { reason, .. }) => return Err(damaged(&found.volume, &reason).into()),
             Some(Entry::Sound(_)) => {
                 self.refuse_users(&found).await?;
-                self.remove(store, &found).await?;
+                self.remove(store, &found, control).await?;
                 true
             }
             None => false,
@@ -95,8 +96,7 @@ impl Worker {
             Some(Mounted::Guard) => self.attachments.unguard(&attachment.mount_point).await?,
             None => {}
         }
-        self.attachments.remove_directories(&attachment.made_directories).await?;
-        self.node.forget(&attachment.mount_point).await
+        self.node.release(&attachment.mount_point, self.attachments.as_ref()).await
     }
 
     fn refuse_other_name(&self, target: &Target, attachment: &Attachment) -> Result<(), Failure> {
@@ -125,22 +125,33 @@ impl Worker {
 
     /// The source keeps the device open from before the unmount until the image is gone: automatic detach
     /// cannot hand it to somebody else, and the store can prove on it that nobody holds the file system.
-    async fn remove(&self, store: &dyn VolumeStore, found: &Found) -> Result<Destroyed, Failure> {
-        let Some(attachment) = &found.attachment else { return store.destroy(&found.volume.name).await };
-        let source = store.source(&found.volume.name).await?;
+    async fn remove(&self, store: &dyn VolumeStore, found: &Found, control: &JobControl) -> Result<(), Stop> {
+        let name = &found.volume.name;
+        let Some(attachment) = &found.attachment else { return destroy(store, name, control).await };
+        let source = store.source(name).await?;
         let mount_point = &attachment.mount_point;
         if let Err(failure) = self.attachments.detach(&source, mount_point).await {
-            return Err(self.naming_holders(failure, &source, mount_point).await);
+            return Err(self.naming_holders(failure, &source, mount_point).await.into());
         }
-        match store.destroy(&found.volume.name).await {
-            Ok(destroyed) => Ok(destroyed),
-            Err(failure) => {
-                let failure = self.naming_holders(failure, &source, mount_point).await;
-                match self.attachments.attach(&source, mount_point, &[]).await {
-                    Ok(()) => Err(failure),
-                    Err(undo) => Err(failure.undo_failed(undo)),
-                }
-            }
+        let Err(stop) = destroy(store, name, control).await else { return Ok(()) };
+        let stop = match stop {
+            Stop::Failed(failure) => Stop::Failed(self.naming_holders(failure, &source, mount_point).await),
+            Stop::Abandoned => Stop::Abandoned,
+        };
+        if matches!(store.look_up(name).await, Ok(None)) {
+            return Err(stop); // Its end was decided: what failed came after, and the source leads nowhere.
+        }
+        Err(match self.show_again(&source, attachment).await {
+            Ok(()) => stop,
+            Err(undo) => stop.undo_failed(undo),
+        })
+    }
+
+    /// A volume that cannot be shown again is guarded and reported, as after a start.
+    async fn show_again(&self, source: &Source, attachment: &Attachment) -> Result<(), Failure> {
+        match self.attachments.attach(source, &attachment.mount_point, &[]).await {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(self.guard_and_note(attachment, failure).await),
         }
     }
 
@@ -152,4 +163,13 @@ impl Worker {
         let holders = self.attachments.holders_of(source, mount_point).await;
         if holders.is_empty() { failure } else { in_use(&holders) }
     }
+}
+
+/// The last moment at which a delete can be given up: what is decided is never undone.
+async fn destroy(store: &dyn VolumeStore, name: &VolumeName, control: &JobControl) -> Result<(), Stop> {
+    if control.is_abandoned() {
+        return Err(Stop::Abandoned);
+    }
+    store.destroy(name).await?;
+    Ok(())
 }

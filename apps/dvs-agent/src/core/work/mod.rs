@@ -44,6 +44,19 @@ enum Stop {
     Abandoned,
 }
 
+impl Stop {
+    /// Keeps what could not be undone: with the failure, or, where nobody waits for it, in the log.
+    fn undo_failed(self, undo: Failure) -> Self {
+        match self {
+            Self::Failed(failure) => Self::Failed(failure.undo_failed(undo)),
+            Self::Abandoned => {
+                create::report(Err::<(), _>(undo));
+                Self::Abandoned
+            }
+        }
+    }
+}
+
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
