@@ -1,1 +1,12 @@
-//! To come.
+//! What the features and the benchmark share: a broker, an agent, an MQTT client of their own, a folder to work in,
+//! and eyes for what the machine really has mounted. Nothing here asks DVS what it thinks that it did.
+
+pub mod agent;
+pub mod bench;
+pub mod broker;
+pub mod client;
+pub mod machine;
+pub mod namespace;
+pub mod process;
+pub mod scratch;
+pub mod wait;

@@ -1,0 +1,190 @@
+//! What the benchmark measures: the same volume made and deleted by a job through a real broker, by the
+//! specification's commands in a shell, and by the bare system calls. All in one run on one machine, in turn, so
+//! that whatever else the machine does hits all three.
+
+mod bare;
+mod job;
+mod report;
+mod shell;
+
+pub use report::{Report, Verdict};
+
+use crate::agent::{self, Agent, Launch};
+use crate::broker::Mosquitto;
+use crate::client::Client;
+use crate::scratch::Scratch;
+use anyhow::{Context, Result};
+use bare::Bare;
+use job::Jobs;
+use shell::Shell;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How the benchmark is run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Plan {
+    /// How often each way is measured alone
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// How often before that, without counting
+    #[arg(long, default_value_t = 3)]
+    pub warm_up: u32,
+    /// How many at once
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub lanes: u32,
+    /// How many volumes each lane makes and deletes, in each of its rounds
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pairs: u32,
+    /// How many rounds of lanes
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub lane_rounds: u32,
+    /// How large the volumes are, in MiB
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(16..))]
+    pub size: u64,
+    /// With how many volumes the agent's memory is measured
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub volumes: u32,
+}
+
+/// How a volume is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Dvs,
+    Shell,
+    Bare,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 3] = [Self::Dvs, Self::Shell, Self::Bare];
+}
+
+/// Where everything is.
+pub(crate) struct Place {
+    /// For images.
+    pub(crate) images: PathBuf,
+    /// For mount points.
+    pub(crate) mounts: PathBuf,
+    /// How large the volumes are, in MiB.
+    pub(crate) size: u64,
+}
+
+/// Runs the benchmark in the folders of `scratch`. Whoever drops this half-way ends the runtime, which waits for what
+/// runs on threads, and clears `scratch` only then.
+///
+/// # Errors
+/// When something is missing, or a volume could not be made or deleted in one of the ways.
+pub async fn run(plan: &Plan, scratch: &Scratch) -> Result<Report> {
+    let broker = Mosquitto::start(&scratch.folder.join("broker")).await?;
+    let (agent, node) = start_agent(&broker, scratch).await?;
+    let idle = resident_bytes(&agent)?;
+
+    let jobs = Jobs::connect(broker.address(), &node, scratch.mounts.clone(), plan).await?;
+    let (shell, bare) = (
+        Arc::new(Shell::new(place(scratch, "shell", plan)?)?),
+        Arc::new(Bare::new(place(scratch, "bare", plan)?)?),
+    );
+    let mut report = Report::new(plan, idle);
+    for round in 0..plan.warm_up + plan.rounds {
+        for way in Way::ALL {
+            let name = format!("alone-{round}");
+            let (create, delete) = match way {
+                Way::Dvs => jobs.alone(&name).await?,
+                Way::Shell => shell.alone(&name).await?,
+                Way::Bare => bare.alone(&name).await?,
+            };
+            if plan.warm_up <= round {
+                report.alone(way, create, delete);
+            }
+        }
+    }
+    for round in 0..plan.lane_rounds {
+        for way in Way::ALL {
+            let name = format!("lanes-{round}");
+            let begun = Instant::now();
+            match way {
+                Way::Dvs => jobs.lanes(&name, plan).await?,
+                Way::Shell => shell.lanes(&name, plan).await?,
+                Way::Bare => bare.lanes(&name, plan).await?,
+            }
+            report.lanes(way, f64::from(plan.lanes * plan.pairs) / begun.elapsed().as_secs_f64());
+        }
+    }
+    report.idle_afterwards(resident_bytes(&agent)?);
+    jobs.make_many(plan.volumes).await?;
+    report.with_volumes(resident_bytes(&agent)?);
+    jobs.delete_many(plan.volumes).await?;
+    agent.stop().await?;
+    Ok(report)
+}
+
+fn place(scratch: &Scratch, name: &str, plan: &Plan) -> Result<Place> {
+    let place =
+        Place { images: scratch.folder.join(name), mounts: scratch.mounts.join(name), size: plan.size };
+    for folder in [&place.images, &place.mounts] {
+        fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    Ok(place)
+}
+
+async fn start_agent(broker: &Mosquitto, scratch: &Scratch) -> Result<(Agent, String)> {
+    const ONLINE_LIMIT: Duration = Duration::from_secs(30);
+    let node = format!("bench-{}", std::process::id());
+    let store = scratch.folder.join("store");
+    let launch = Launch {
+        program: agent::program()?,
+        broker: broker.address(),
+        broker_in_environment: false,
+        node: node.clone(),
+        state: scratch.folder.join("state"),
+        // What the volumes may promise together is not what is measured.
+        stores: vec![format!("loop=loop://{}?overcommit=1000", store.display())],
+        mount_roots: Vec::new(),
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        namespace: false,
+        log: scratch.folder.join("agent.log"),
+    };
+    let watch = Client::connect(broker.address(), "bench-watch", &[format!("docker/{node}/agent")]).await?;
+    let mut agent = launch.start()?;
+    let online = watch.until("the agent is online", ONLINE_LIMIT, |heard| {
+        heard
+            .iter()
+            .any(|message| String::from_utf8_lossy(&message.payload).contains("\"online\""))
+            .then_some(())
+    });
+    if let Err(error) = online.await {
+        agent.check_running()?;
+        return Err(error);
+    }
+    Ok((agent, node))
+}
+
+/// How much memory the agent has in RAM (`VmRSS`, proc(5)).
+fn resident_bytes(agent: &Agent) -> Result<u64> {
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", agent.id())).context("cannot ask for the memory")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS is told")?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is no number")?;
+    Ok(kibibytes * 1024)
+}
+
+/// Runs `work` for each lane on a thread of its own.
+pub(crate) async fn on_threads<T: Send + Sync + 'static>(
+    shared: &Arc<T>,
+    lanes: u32,
+    work: impl Fn(&T, u32) -> Result<()> + Send + Sync + 'static,
+) -> Result<()> {
+    let work = Arc::new(work);
+    let running: Vec<_> = (0..lanes)
+        .map(|lane| {
+            let (shared, work) = (Arc::clone(shared), Arc::clone(&work));
+            tokio::task::spawn_blocking(move || work(&shared, lane))
+        })
+        .collect();
+    for lane in running {
+        lane.await.context("a lane ended early")??;
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! A real Mosquitto as a child process, on a free port of the loopback interface.
+
+use crate::process::Process;
+use crate::wait::until;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Names the program to run.
+pub const PROGRAM_VARIABLE: &str = "DVS_MOSQUITTO_BIN";
+/// Where Debian has it; an ordinary user's `PATH` lacks the folder.
+const PROGRAM: &str = "/usr/sbin/mosquitto";
+
+/// How long a broker may take until it listens.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often another port is tried when somebody else was faster.
+const TRIES: usize = 5;
+
+/// The broker. Dropping it ends it.
+#[derive(Debug)]
+pub struct Mosquitto {
+    process: Option<Process>,
+    program: PathBuf,
+    folder: PathBuf,
+    address: SocketAddr,
+}
+
+impl Mosquitto {
+    /// The program to run, if there is one.
+    #[must_use]
+    pub fn program() -> Option<PathBuf> {
+        let program = std::env::var_os(PROGRAM_VARIABLE).filter(|named| !named.is_empty());
+        let program = program.map_or_else(|| PathBuf::from(PROGRAM), PathBuf::from);
+        program.exists().then_some(program)
+    }
+
+    /// Starts one with its files in `folder`, and waits until it listens.
+    ///
+    /// # Errors
+    /// When there is no program, or it does not listen in time.
+    pub async fn start(folder: &Path) -> Result<Self> {
+        let program = Self::program().with_context(|| {
+            format!("there is no program {PROGRAM}; install Debian's `mosquitto`, or name one in {PROGRAM_VARIABLE}")
+        })?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut last = None;
+        for _ in 0..TRIES {
+            let address = free_address()?;
+            let mut broker =
+                Self { process: None, program: program.clone(), folder: folder.to_owned(), address };
+            match broker.run().await {
+                Ok(()) => return Ok(broker),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no port was tried")))
+            .context("no broker could be started")
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it at once. What it had queued is lost, and so are its sessions.
+    pub fn end(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again on the same port.
+    ///
+    /// # Errors
+    /// As [`Mosquitto::start`].
+    pub async fn run(&mut self) -> Result<()> {
+        let configuration = self.folder.join("mosquitto.conf");
+        fs::write(&configuration, self.configuration()).context("cannot write the broker's configuration")?;
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(&configuration);
+        let mut process = Process::start(&mut command, &self.folder.join("mosquitto.log"))?;
+        let address = self.address;
+        until("the broker listens", START_LIMIT, || match process.ended()? {
+            Some(status) => bail!("the broker ended with {status}: {}", process.last_words()),
+            None => Ok(TcpStream::connect(address).ok().map(drop)),
+        })
+        .await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn configuration(&self) -> String {
+        let (host, port) = (self.address.ip(), self.address.port());
+        // A queue with an end would lose answers. All else is as Debian has it.
+        format!(
+            "listener {port} {host}\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
+             log_dest stderr\n"
+        )
+    }
+}
+
+/// An address of this machine on which nothing listens at the moment.
+///
+/// # Errors
+/// When there is none.
+pub fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port")?;
+    listener.local_addr().context("cannot find a free port")
+}
