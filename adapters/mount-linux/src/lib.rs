@@ -4,9 +4,12 @@
 //! - `roots`, `path`: a mount point is walked from its allowed root with one pinned directory per step, and no
 //!   step follows a link, also not one that is swapped in meanwhile.
 //! - `new_mount`: a mount is made detached, with all that must be true of it, before anybody can see it.
-//! - `attach`: the path is walked anew before the mount is shown, and once more afterwards: what did not come
+//! - `show`: the path is walked anew before the mount is shown, and once more afterwards: what did not come
 //!   to lie at the path asked for is taken away again.
 //! - `detach`: a plain unmount through the parent directory, so that nothing of ours holds the mount.
+//! - `guard`: an empty, read-only mount where a volume should be and is not; a volume is mounted on top of it.
+//!
+//! `holders` finds out who holds a volume, for the refusal to name them. It changes nothing and decides nothing.
 //!
 //! It needs Linux 5.8 (5.12 for directories), `/proc`, and the capability `CAP_SYS_ADMIN`. It knows nothing of
 //! stores, jobs or images.
@@ -15,6 +18,7 @@ mod attach;
 mod detach;
 mod directories;
 mod guard;
+mod holders;
 mod mount_attributes;
 mod mount_table;
 mod new_mount;
@@ -26,6 +30,7 @@ mod source;
 mod step;
 mod survey;
 
+use crate::holders::Search;
 use crate::roots::Roots;
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
@@ -101,7 +106,14 @@ impl Attachments for LinuxAttachments {
         self.blocking(move |roots| guard::unguard(&roots.locate(&mount_point)?)).await
     }
 
-    async fn holders_of(&self, _: &Source, _: &MountPoint) -> Vec<User> {
-        Vec::new()
+    async fn holders_of(&self, source: &Source, mount_point: &MountPoint) -> Vec<User> {
+        let search = Arc::new(Search::begin());
+        let (kind, mount_point, roots) = (source.kind.clone(), mount_point.clone(), Arc::clone(&self.roots));
+        let searching = Arc::clone(&search);
+        let work =
+            tokio::task::spawn_blocking(move || holders::find(&roots, &kind, &mount_point, &searching));
+        // A thread that hangs in the kernel is left to itself; what was found until then is told.
+        drop(tokio::time::timeout_at(search.until().into(), work).await);
+        search.found()
     }
 }

@@ -3,6 +3,7 @@
 use dvs_domain::failure::Failure;
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -34,15 +35,30 @@ pub(crate) struct MountEntry {
     pub(crate) file_system: String,
     /// What was mounted: a device node's path, or any other text.
     pub(crate) source: PathBuf,
+    /// The peer group that it is in: what is mounted in one of these is mounted in all.
+    pub(crate) shared: Option<u64>,
+    /// The peer group that it follows.
+    pub(crate) master: Option<u64>,
 }
 
 impl MountTable {
-    /// Reads the table.
+    /// Reads the table of this process.
     pub(crate) fn read() -> Result<Self, Failure> {
         let path = "/proc/self/mountinfo";
         let text = std::fs::read(path)
             .map_err(|error| Failure::internal(format!("cannot read the mount table `{path}`"), error))?;
         Ok(Self::parse(&text))
+    }
+
+    /// Reads the table of the process of that id. One that is confined to a part of the tree sees only the
+    /// mounts there.
+    pub(crate) fn of_process(id: u32) -> io::Result<Self> {
+        Ok(Self::parse(&std::fs::read(format!("/proc/{id}/mountinfo"))?))
+    }
+
+    /// Every mount.
+    pub(crate) fn entries(&self) -> &[MountEntry] {
+        &self.entries
     }
 
     /// The mount of that number.
@@ -53,6 +69,23 @@ impl MountTable {
     /// The mounts that lie directly on the mount of that number.
     pub(crate) fn inside(&self, id: u64) -> impl Iterator<Item = &MountEntry> {
         self.entries.iter().filter(move |entry| entry.parent == id && entry.id != id)
+    }
+
+    /// The mounts that lie on the mount of that number, directly or on one that does.
+    pub(crate) fn below(&self, id: u64) -> Vec<&MountEntry> {
+        let mut below: Vec<&MountEntry> = self.inside(id).collect();
+        let mut next = 0;
+        while let Some(entry) = below.get(next) {
+            below.extend(self.inside(entry.id));
+            next += 1;
+        }
+        below
+    }
+
+    /// The mount that `path` is on, as far as the path's text tells.
+    pub(crate) fn holding(&self, path: &Path) -> Option<&MountEntry> {
+        let over = self.entries.iter().filter(|entry| path.starts_with(&entry.mount_point));
+        over.max_by_key(|entry| entry.mount_point.as_os_str().len())
     }
 
     /// Whether the mount of that number is a guard.
@@ -69,7 +102,7 @@ impl MountTable {
     }
 
     /// A line that does not have the documented form is left out.
-    fn parse(text: &[u8]) -> Self {
+    pub(crate) fn parse(text: &[u8]) -> Self {
         Self { entries: text.split(|byte| *byte == b'\n').filter_map(MountEntry::parse).collect() }
     }
 }
@@ -90,10 +123,19 @@ impl MountEntry {
         let root = path(fields.next()?);
         let mount_point = path(fields.next()?);
         // The mount's options, then any number of optional fields, then a dash.
-        fields.find(|field| *field == b"-")?;
+        let (mut shared, mut master) = (None, None);
+        loop {
+            match fields.next()? {
+                b"-" => break,
+                field => {
+                    shared = shared.or_else(|| field.strip_prefix(b"shared:").and_then(number));
+                    master = master.or_else(|| field.strip_prefix(b"master:").and_then(number));
+                }
+            }
+        }
         let file_system = String::from_utf8_lossy(&unescaped(fields.next()?)).into_owned();
         let source = path(fields.next()?);
-        Some(Self { id, parent, device, root, mount_point, file_system, source })
+        Some(Self { id, parent, device, root, mount_point, file_system, source, shared, master })
     }
 }
 
@@ -156,11 +198,16 @@ mod tests {
                 mount_point: mount_point.into(),
                 file_system: file_system.to_owned(),
                 source: source.into(),
+                shared: None,
+                master: None,
             };
         let table = [
             (
                 "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue",
-                Some(entry(36, 35, (98, 0), "/mnt1", "/mnt2", "ext3", "/dev/root")),
+                Some(MountEntry {
+                    master: Some(1),
+                    ..entry(36, 35, (98, 0), "/mnt1", "/mnt2", "ext3", "/dev/root")
+                }),
             ),
             (
                 "40 1 7:3 / /mnt/a rw,nosuid,nodev - ext4 /dev/loop3 rw",
@@ -168,7 +215,11 @@ mod tests {
             ),
             (
                 "41 1 0:52 / /mnt/b rw shared:7 master:2 propagate_from:3 unbindable - tmpfs none rw",
-                Some(entry(41, 1, (0, 52), "/", "/mnt/b", "tmpfs", "none")),
+                Some(MountEntry {
+                    shared: Some(7),
+                    master: Some(2),
+                    ..entry(41, 1, (0, 52), "/", "/mnt/b", "tmpfs", "none")
+                }),
             ),
             (
                 r"42 1 0:53 /a\134b /mnt/a\040b\011c\012d\134e\043f rw - fuse.x\040y a\040b rw",
@@ -204,6 +255,36 @@ mod tests {
         assert_eq!(table.describe(2), "one (tmpfs)");
         assert_eq!(table.describe(3), "two\\n[/sub] (xfs)");
         assert_eq!(table.describe(9), "something that the mount table does not show");
+    }
+
+    #[test]
+    fn what_lies_on_a_mount_is_told_by_parents_and_what_a_path_is_on_by_its_text() {
+        let table = MountTable::parse(
+            b"5 4 0:9 / /mnt/a/b/c rw - tmpfs t rw\n1 1 8:1 / / rw - ext4 /dev/vda rw\n\
+              2 1 7:0 / /mnt/a rw - ext4 /dev/loop0 rw\n3 1 0:7 / /mnt/ab rw - tmpfs t rw\n\
+              4 2 0:8 / /mnt/a/b rw - tmpfs t rw\n",
+        );
+        let numbers =
+            |entries: Vec<&MountEntry>| -> Vec<u64> { entries.iter().map(|entry| entry.id).collect() };
+        assert_eq!(numbers(table.below(2)), [4, 5]);
+        assert_eq!(numbers(table.below(1)), [2, 3, 4, 5]);
+        assert_eq!(numbers(table.below(5)), []);
+        let on = |path: &str| table.holding(Path::new(path)).map(|entry| entry.id);
+        for (path, mount) in
+            [("/mnt/a", 2), ("/mnt/a/x", 2), ("/mnt/abc", 1), ("/mnt/ab/b", 3), ("/mnt/a/b/c/d", 5)]
+        {
+            assert_eq!(on(path), Some(mount), "{path}");
+        }
+        assert_eq!(on("(unreachable)/mnt/a"), None);
+    }
+
+    #[test]
+    fn a_guard_is_told_by_its_kind_its_source_and_all_of_it() {
+        let table = MountTable::parse(
+            b"1 0 0:5 / /mnt/a ro - tmpfs dvs-guard ro\n2 0 0:6 / /mnt/b ro - tmpfs dvs-guard2 ro\n\
+              3 0 0:7 / /mnt/c ro - ramfs dvs-guard ro\n4 0 0:8 /x /mnt/d ro - tmpfs dvs-guard ro\n",
+        );
+        assert_eq!([1, 2, 3, 4, 9].map(|id| table.is_guard(id)), [true, false, false, false, false]);
     }
 
     #[test]

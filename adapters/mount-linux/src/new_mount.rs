@@ -54,11 +54,10 @@ impl NewMount {
     /// Makes a guard, visible to nobody.
     pub(crate) fn guard() -> Result<Self, Failure> {
         Step::Guard.begin()?;
-        let top = mount_guard().map_err(|errno| {
-            let code = if errno == Errno::PERM { FailureCode::Unsupported } else { code_of(errno) };
-            hinted(Failure::new(code, "cannot make a guard"), errno).caused_by(errno)
-        });
-        top.and_then(Self::numbered).map_err(|failure| failure.at_step(Step::Guard.name()))
+        mount_guard()
+            .map_err(not_guarded)
+            .and_then(Self::numbered)
+            .map_err(|failure| failure.at_step(Step::Guard.name()))
     }
 
     /// The mount's number in the mount table.
@@ -151,6 +150,15 @@ fn not_mounted(device: &Path, file_system: FileSystem, errno: Errno, said: &[Str
     hinted(Failure::new(code_of(errno), detail), errno).caused_by(cause)
 }
 
+/// There is nothing in a guard that could be damaged: what the kernel refuses, it cannot do.
+fn not_guarded(errno: Errno) -> Failure {
+    let code = match errno {
+        Errno::PERM | Errno::INVAL => FailureCode::Unsupported,
+        _ => code_of(errno),
+    };
+    hinted(Failure::new(code, "cannot make a guard"), errno).caused_by(errno)
+}
+
 /// What kind of failure an error of the kernel means for a file system that is made or mounted by DVS itself.
 fn code_of(errno: Errno) -> FailureCode {
     match errno {
@@ -217,5 +225,19 @@ mod tests {
         let failure = not_mounted(Path::new("/dev/loop9"), FileSystem::Xfs, Errno::PERM, &[]);
         assert_eq!(failure.hint(), Some("the agent needs the capability CAP_SYS_ADMIN"));
         assert!(!failure.chain().contains("kernel says"), "{}", failure.chain());
+    }
+
+    #[test]
+    fn without_the_right_to_mount_there_is_no_guard() {
+        for (errno, code) in [
+            (Errno::PERM, FailureCode::Unsupported),
+            (Errno::NOSYS, FailureCode::Unsupported),
+            (Errno::NODEV, FailureCode::Unsupported),
+            (Errno::INVAL, FailureCode::Unsupported),
+            (Errno::NOMEM, FailureCode::Internal),
+        ] {
+            assert_eq!(not_guarded(errno).code(), code, "{errno}");
+        }
+        assert_eq!(not_guarded(Errno::PERM).hint(), Some("the agent needs the capability CAP_SYS_ADMIN"));
     }
 }

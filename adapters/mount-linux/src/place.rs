@@ -137,6 +137,11 @@ pub(crate) fn identity_of(file: BorrowedFd<'_>) -> rustix::io::Result<Identity> 
     Ok(identity(&state))
 }
 
+/// The number of the mount that `file` is on.
+pub(crate) fn mount_of(file: BorrowedFd<'_>) -> rustix::io::Result<u64> {
+    Ok(state_of(file, OsStr::new(""), AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC)?.stx_mnt_id)
+}
+
 fn state_of(parent: BorrowedFd<'_>, name: &OsStr, flags: AtFlags) -> rustix::io::Result<Statx> {
     statx(parent, name, flags, StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID)
 }

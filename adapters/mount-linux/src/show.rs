@@ -61,7 +61,7 @@ fn confirm(location: &Location<'_>, number: u64) -> Result<(), Failure> {
         Found::Mount(top) if top.mount == number => Ok(()),
         _ => Err(Failure::new(
             FailureCode::Conflict,
-            format!("`{}` was moved or mounted over while the volume was attached", location.mount_point()),
+            format!("`{}` was moved or mounted over meanwhile", location.mount_point()),
         )
         .with_hint("find out who changes the directories on the way, then send the job again")),
     }

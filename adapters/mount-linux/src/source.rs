@@ -83,7 +83,8 @@ fn not_opened(what: &str, path: &Path, errno: Errno) -> Failure {
     Failure::internal(format!("cannot open {what} `{}`", path.display()), errno)
 }
 
-fn device_of(entry: &MountEntry) -> Option<(u32, u32)> {
+/// The block device that a mount says it was made from, as this process's namespace knows it.
+pub(crate) fn device_of(entry: &MountEntry) -> Option<(u32, u32)> {
     let state = stat(&entry.source).ok()?;
     (FileType::from_raw_mode(state.st_mode) == FileType::BlockDevice)
         .then(|| (major(state.st_rdev), minor(state.st_rdev)))

@@ -20,8 +20,13 @@ pub(crate) fn survey(location: &Location<'_>) -> Result<Survey, Failure> {
         Found::Nothing => Ok(nothing_mounted(location, way.len(), false)),
         Found::Directory => Ok(nothing_mounted(location, way.len() + 1, place.holds_files()?)),
         Found::Mount(top) => {
-            let mounted = Some(Mounted::Something(MountTable::read()?.describe(top.mount)));
-            Ok(Survey { missing: Vec::new(), mounted, hides_files: false })
+            let table = MountTable::read()?;
+            let mounted = if table.is_guard(top.mount) {
+                Mounted::Guard
+            } else {
+                Mounted::Something(table.describe(top.mount))
+            };
+            Ok(Survey { missing: Vec::new(), mounted: Some(mounted), hides_files: false })
         }
     }
 }

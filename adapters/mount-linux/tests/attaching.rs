@@ -2,7 +2,7 @@
 
 mod support;
 
-use dvs_domain::ports::{Attachments, Detached, Source, SourceKind, Survey};
+use dvs_domain::ports::{Attachments, Detached, Mounted, Source, SourceKind, Survey};
 use dvs_domain::volume::FileSystem;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,7 +35,7 @@ async fn real_every_file_system_is_shown_empty_and_taken_away() {
         assert_eq!(names_in(Path::new(place.as_str())), Vec::<String>::new(), "{file_system}");
         let survey = attachments.survey(&place).await.unwrap();
         let shown = format!("{} ({file_system})", device_of(&source).display());
-        assert_eq!(survey, Survey { mounted: Some(shown), ..NOTHING });
+        assert_eq!(survey, Survey { mounted: Some(Mounted::Something(shown)), ..NOTHING });
 
         fs::write(format!("{place}/kept"), "kept").unwrap();
         attachments.attach(&source, &place, &[]).await.unwrap();

@@ -15,12 +15,19 @@ fn real_each_step_fails_on_demand() {
 mod on_demand {
     use crate::support::{Ground, can_run, names_in};
     use dvs_domain::failure::FailureCode;
-    use dvs_domain::ports::{Attachments, Detached};
+    use dvs_domain::ports::{Attachments, Detached, SourceKind};
     use dvs_domain::volume::FileSystem;
     use fail::FailScenario;
     use rustix::mount::{MountFlags, mount};
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    /// What somebody else mounts at the worst moment.
+    #[derive(Clone, Copy)]
+    enum Meanwhile {
+        Guard,
+        Volume,
+    }
 
     #[tokio::test]
     async fn real_a_step_of_attaching_that_fails_leaves_nothing() {
@@ -87,6 +94,76 @@ mod on_demand {
     }
 
     #[tokio::test]
+    async fn real_a_step_of_guarding_that_fails_leaves_nothing() {
+        if !can_run("real_a_step_of_guarding_that_fails_leaves_nothing", &[]) {
+            return;
+        }
+        let scenario = FailScenario::setup();
+        let ground = Ground::new();
+        let attachments = ground.attachments();
+        let place = ground.at("a/b");
+        let missing = attachments.survey(&place).await.unwrap().missing;
+        for (point, action, step) in [
+            ("mount.directories", "1*off->return(no-space)", "make directories"),
+            ("mount.guard", "return(no-space)", "guard"),
+            ("mount.show", "return(no-space)", "show"),
+        ] {
+            fail::cfg(point, action).unwrap();
+            let failure = attachments.guard(&place, &missing).await.unwrap_err();
+            assert_eq!(failure.code(), FailureCode::NoSpace, "{}", failure.chain());
+            assert_eq!(failure.chain(), format!("step `{step}`: failed on demand"));
+            ground.assert_nothing_left(&format!("{point} {action}"));
+            fail::remove(point);
+
+            attachments.guard(&place, &missing).await.unwrap();
+            let guard = ground.mount_at(&place);
+            fail::cfg("mount.unguard", "return(busy)").unwrap();
+            let failure = attachments.unguard(&place).await.unwrap_err();
+            assert_eq!(failure.chain(), "step `unguard`: failed on demand");
+            assert_eq!(ground.mount_at(&place), guard);
+            fail::remove("mount.unguard");
+            attachments.unguard(&place).await.unwrap();
+            attachments.remove_directories(&missing).await.unwrap();
+            ground.assert_nothing_left(point);
+        }
+        scenario.teardown();
+    }
+
+    #[tokio::test]
+    async fn real_a_volume_whose_guard_stays_is_shown_again() {
+        if !can_run("real_a_volume_whose_guard_stays_is_shown_again", &["losetup", "mkfs.ext4"]) {
+            return;
+        }
+        let scenario = FailScenario::setup();
+        let ground = Ground::new();
+        let attachments = ground.attachments();
+        let (source, place) = (ground.device(FileSystem::Ext4), ground.at("a"));
+        attachments.guard(&place, std::slice::from_ref(&place)).await.unwrap();
+        let guard = ground.mount_at(&place);
+        for point in ["mount.mount", "mount.empty", "mount.show"] {
+            fail::cfg(point, "return(damaged)").unwrap();
+            attachments.attach(&source, &place, &[]).await.unwrap_err();
+            assert_eq!(ground.mount_at(&place), guard, "{point}: the guard stays");
+            fail::remove(point);
+        }
+        attachments.attach(&source, &place, &[]).await.unwrap();
+        fail::cfg("mount.unguard", "return(busy)").unwrap();
+        let failure = attachments.detach(&source, &place).await.unwrap_err();
+        assert_eq!(failure.chain(), "step `unguard`: failed on demand");
+        let mounts = ground.mounts();
+        assert_eq!(mounts.len(), 2, "nothing has changed: {mounts:?}");
+
+        fail::cfg("mount.mount", "return(damaged)").unwrap();
+        let failure = attachments.detach(&source, &place).await.unwrap_err();
+        assert_eq!(
+            failure.chain(),
+            "step `unguard`: failed on demand; undoing failed too: step `mount`: failed on demand"
+        );
+        assert_eq!(ground.mount_at(&place), guard, "at least nobody writes below");
+        scenario.teardown();
+    }
+
+    #[tokio::test]
     async fn real_a_directory_moved_away_takes_no_mount_with_it() {
         if !can_run("real_a_directory_moved_away_takes_no_mount_with_it", &["losetup", "mkfs.ext4"]) {
             return;
@@ -147,6 +224,36 @@ mod on_demand {
         assert_eq!(failure.code(), FailureCode::Conflict, "{}", failure.chain());
         assert!(failure.chain().contains("meanwhile (tmpfs)"), "{}", failure.chain());
         ground.mount_at(&place);
+
+        // A guard while a volume is made ready, a guard while a guard is, and a volume while a guard is.
+        let place = ground.at("w");
+        for (point, meanwhile, expected) in [
+            ("mount.empty", Meanwhile::Guard, Ok(2)),
+            ("mount.guard", Meanwhile::Guard, Ok(1)),
+            ("mount.guard", Meanwhile::Volume, Err(FailureCode::Conflict)),
+        ] {
+            fs::create_dir(place.as_str()).unwrap();
+            let target = place.as_str().to_owned();
+            let SourceKind::Device { path: device, .. } = source.kind.clone() else { unreachable!() };
+            fail::cfg_callback(point, move || match meanwhile {
+                Meanwhile::Guard => {
+                    mount("dvs-guard", &target, "tmpfs", MountFlags::RDONLY, None).unwrap();
+                }
+                Meanwhile::Volume => {
+                    mount(&device, &target, "ext4", MountFlags::empty(), None).unwrap();
+                }
+            })
+            .unwrap();
+            let outcome = match point {
+                "mount.guard" => attachments.guard(&place, &[]).await,
+                _ => attachments.attach(&source, &place, &[]).await,
+            };
+            fail::remove(point);
+            let there = ground.mounts().into_iter().filter(|mounted| mounted.at.ends_with("w")).count();
+            assert_eq!(outcome.map(|()| there).map_err(|failure| failure.code()), expected, "{point}");
+            attachments.detach(&source, &place).await.unwrap();
+            attachments.remove_directories(std::slice::from_ref(&place)).await.unwrap();
+        }
         scenario.teardown();
     }
 }

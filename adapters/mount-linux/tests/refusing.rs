@@ -3,7 +3,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode::{Conflict, Damaged, ForbiddenPath, InUse, Internal};
-use dvs_domain::ports::{Attachments, Detached, Source, SourceKind};
+use dvs_domain::ports::{Attachments, Detached, Mounted, Source, SourceKind};
 use dvs_domain::volume::FileSystem;
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::{self, File};
@@ -129,7 +129,7 @@ async fn real_a_foreign_mount_is_named_and_untouched() {
     fs::write(format!("{place}/theirs"), "").unwrap();
     let mounted = ground.mount_at(&place);
     let survey = attachments.survey(&place).await.unwrap();
-    assert_eq!(survey.mounted.as_deref(), Some("foreign one (tmpfs)"));
+    assert_eq!(survey.mounted, Some(Mounted::Something("foreign one (tmpfs)".to_owned())));
     for source in [ground.device(FileSystem::Ext4), ground.device(FileSystem::Btrfs), ground.directory("one")]
     {
         let attach = attachments.attach(&source, &place, &[]).await.unwrap_err();
