@@ -14,11 +14,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// How many containers are inspected at once.
 const INSPECTED_AT_ONCE: usize = 8;
 /// The step in which this host's own links are followed.
 const FOLLOW_LINKS: &str = "follow links";
+/// The step in which the mount tables of containers are read.
+const READ_MOUNTS: &str = "read a container's mounts";
+/// After what time a process is looked at again.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -183,18 +188,36 @@ fn tell(bound: &mut Bound, volumes: &HashMap<String, LocalVolume>) {
 }
 
 /// Whether `container` runs and holds what is mounted in one of the folders that it has a copy of. What cannot be
-/// seen counts as held.
+/// seen of a process that is still there at a second look counts as held.
 async fn holds(
     conversation: &Conversation<'_>,
     container: &Container,
     copies: &[Copy],
 ) -> Result<bool, Failure> {
-    let Some(inspected) = conversation.inspect(&container.id).await? else { return Ok(false) };
-    let Some(process) = inspected.process else { return Ok(false) };
+    let mut unseen = None;
+    loop {
+        let Some(inspected) = conversation.inspect(&container.id).await? else { return Ok(false) };
+        let Some(process) = inspected.process else { return Ok(false) };
+        if let Some(table) = mounts_of(conversation, process).await? {
+            let held: Option<Vec<bool>> =
+                copies.iter().map(|copy| table.holds(&copy.destination, &copy.rest)).collect();
+            if let Some(held) = held {
+                return Ok(held.contains(&true));
+            }
+        }
+        // A process that is starting or ending looks like this too.
+        if unseen.replace(process) == Some(process) {
+            return Ok(true);
+        }
+        conversation.wait(READ_MOUNTS, sleep(SECOND_LOOK)).await?;
+    }
+}
+
+/// The mounts that `process` sees, if that can be seen.
+async fn mounts_of(conversation: &Conversation<'_>, process: i64) -> Result<Option<MountTable>, Failure> {
     let reading = tokio::fs::read(format!("/proc/{process}/mountinfo"));
-    let Ok(text) = conversation.wait("read a container's mounts", reading).await? else { return Ok(false) };
-    let table = MountTable::parse(&String::from_utf8_lossy(&text));
-    Ok(copies.iter().any(|copy| table.holds(&copy.destination, &copy.rest).unwrap_or(true)))
+    let text = conversation.wait(READ_MOUNTS, reading).await?;
+    Ok(text.ok().map(|text| MountTable::parse(&String::from_utf8_lossy(&text))))
 }
 
 /// How the paths that containers have bound lie to the mount point.

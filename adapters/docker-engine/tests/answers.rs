@@ -1,7 +1,6 @@
 //! What follows from what an engine says: with an engine that is no engine.
 
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests may stop a test")]
-#![expect(clippy::print_stderr, reason = "figures")]
 
 mod support;
 
@@ -227,20 +226,27 @@ async fn only_running_containers_that_would_not_see_a_mount_are_bound_there() {
 
 #[tokio::test]
 async fn a_copy_of_a_folder_above_counts_when_it_cannot_be_seen_what_it_holds() {
+    let following = json!({"Type": "bind", "Source": "/mnt", "Destination": "/x", "Propagation": "rslave"});
     let listed = json!([
         bind("unseen", "running", "/mnt"),
+        bind("elsewhere", "running", "/mnt"),
         bind("ended", "running", "/mnt"),
         bind("gone", "running", "/mnt"),
         bind("off", "exited", "/mnt"),
+        container("following", "running", &following),
     ]);
+    // A process of this number never exists: it is above the kernel's limit.
+    let unseen = r#"{"State":{"Pid":999999999}}"#;
+    // Nothing is mounted at `/x` where this test runs.
+    let elsewhere = json!({"State": {"Pid": std::process::id()}}).to_string();
     let fake = FakeEngine::that(move |path| match path {
         "/containers/json" => Reply::Json(listed.to_string()),
         "/containers/id-ended/json" => Reply::Json(r#"{"State":{"Pid":0}}"#.to_owned()),
-        // A process of this number never exists: it is above the kernel's limit.
-        "/containers/id-unseen/json" => Reply::Json(r#"{"State":{"Pid":999999999}}"#.to_owned()),
+        "/containers/id-unseen/json" | "/containers/id-following/json" => Reply::Json(unseen.to_owned()),
+        "/containers/id-elsewhere/json" => Reply::Json(elsewhere.clone()),
         path => sane(path),
     });
-    assert_eq!(users(&fake).await, [running("unseen")]);
+    assert_eq!(users(&fake).await, [running("elsewhere"), running("unseen")]);
 }
 
 #[tokio::test]

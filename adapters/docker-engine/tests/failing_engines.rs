@@ -70,6 +70,17 @@ async fn the_limit_is_for_the_whole_answer_however_it_drips() {
 }
 
 #[tokio::test]
+async fn the_limit_is_for_all_answers_together() {
+    const EACH: Duration = Duration::from_millis(1100);
+    let slow = FakeEngine::that(|path| match path {
+        "/version" => Reply::Late(EACH, r#"{"ApiVersion":"1.41"}"#.to_owned()),
+        _ => Reply::Late(EACH, "[]".to_owned()),
+    });
+    let chain = refused(&slow.engine(), Duration::from_secs(2)).await.chain();
+    assert!(chain.starts_with("step `list containers`: ") && chain.ends_with("within 2 s"), "{chain}");
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_is_no_answer() {
     let breaking = FakeEngine::that(|path| match path {
         "/version" => sane(path),

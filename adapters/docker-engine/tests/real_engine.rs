@@ -1,7 +1,6 @@
 //! Real containers of the Docker engine of this machine, in every state that matters.
 
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests may stop a test")]
-#![expect(clippy::print_stderr, reason = "figures, and what could not run")]
 
 mod support;
 

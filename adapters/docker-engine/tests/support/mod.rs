@@ -59,6 +59,8 @@ pub(crate) fn folder() -> TempDir {
 pub(crate) enum Reply {
     /// Answers with this body.
     Json(String),
+    /// Answers with this body after this time.
+    Late(Duration, String),
     /// Answers with this status and body.
     Status(u16, String),
     /// Announces more than this and hangs up.
@@ -178,6 +180,11 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> {
             path.strip_prefix("/v1.").and_then(|path| path.find('/').map(|at| &path[at..])).unwrap_or(path);
         match (shared.answer)(path) {
             Reply::Json(body) => write(&mut stream, 200, body.len(), &body)?,
+            Reply::Late(time, body) => {
+                // Waits for nothing: this is how slow it is.
+                thread::sleep(time);
+                write(&mut stream, 200, body.len(), &body)?;
+            }
             Reply::Status(status, body) => write(&mut stream, status, body.len(), &body)?,
             Reply::CutOff(body) => return write(&mut stream, 200, body.len() + 1000, &body),
             Reply::Trickle(body) => {
