@@ -57,8 +57,8 @@ impl Stores {
     /// The volume called `name`: in `store`, or in whichever store has it when none is named.
     ///
     /// # Errors
-    /// `conflict` when two stores have the name; `store-unavailable` when none that answers has it, and one
-    /// does not answer: a name never falls through to another store.
+    /// `conflict` when two stores have the name; `store-unavailable` when one does not answer: it may have the
+    /// name, and a name never falls through to another store.
     pub async fn find(
         &self,
         store: Option<&StoreName>,
@@ -77,14 +77,53 @@ impl Stores {
                 Err(failure) => unavailable = Some(failure),
             }
         }
-        match (found.len(), unavailable) {
-            (0, Some(failure)) => Err(failure),
-            (0 | 1, _) => Ok(found.pop()),
+        if found.len() < 2
+            && let Some(failure) = unavailable
+        {
+            return Err(
+                failure.with_hint("name the store too: a store that does not answer may have the name")
+            );
+        }
+        match found.len() {
+            0 | 1 => Ok(found.pop()),
             _ => {
                 let each: Vec<String> = found.iter().map(|(id, _)| format!("`{id}`")).collect();
                 Err(Failure::new(FailureCode::Conflict, format!("`{name}` may be {}", each.join(" or ")))
                     .with_hint("name the store too"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dvs_domain::job::CreateRequest;
+    use dvs_domain::mount_point::MountPoint;
+    use dvs_domain::size::VolumeSize;
+    use dvs_domain::time::Timestamp;
+    use dvs_domain::volume::Volume;
+    use dvs_store_fake::{Action, FakeStore};
+
+    async fn store(folder: &std::path::Path, name: &str) -> Arc<FakeStore> {
+        let store = FakeStore::at(StoreName::new(name).unwrap(), &folder.join(name)).unwrap();
+        let size = VolumeSize::from_mebibytes(1).unwrap();
+        let request = CreateRequest::at(MountPoint::new("/mnt/x").unwrap(), size);
+        let spec = store.describe().complete(&request, VolumeName::new("data").unwrap()).unwrap();
+        store.create(&Volume { spec, made_by: None, made_at: Timestamp(0) }).await.unwrap();
+        Arc::new(store)
+    }
+
+    #[tokio::test]
+    async fn a_bare_name_never_falls_through_to_another_store() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let (a, b) = (store(folder.path(), "a").await, store(folder.path(), "b").await);
+        let stores = Stores::new(vec![a.clone(), b.clone()]).unwrap();
+        let name = VolumeName::new("data").unwrap();
+        assert_eq!(stores.find(None, &name).await.unwrap_err().code(), FailureCode::Conflict);
+        b.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
+        assert_eq!(stores.find(None, &name).await.unwrap_err().code(), FailureCode::StoreUnavailable);
+        let named = StoreName::new("a").unwrap();
+        assert!(stores.find(Some(&named), &name).await.unwrap().is_some());
     }
 }
