@@ -11,6 +11,7 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
 use dvs_domain::ports::Destroyed;
 use dvs_domain::volume::VolumeId;
+use rustix::fd::OwnedFd;
 use rustix::fs::{fstat, ftruncate};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,21 +34,11 @@ pub(crate) fn destroy(shared: &Shared, name: &VolumeName) -> Result<Destroyed, F
     let file = BackingFile::of(&image).map_err(failed)?;
     let held = hold(&id, file)?;
     let staged = Staged::decide(&folders, name, volume.folder)?;
-    // From here on the volume is no more: what fails is told, and finished when the store is next opened.
     shared.promises.release(name);
-    let removed = remove(&folders, &staged);
+    remove(&folders, &staged, &id);
     shared.sources.close(name);
-    let numbers: Vec<u32> = held.iter().map(ExclusiveDevice::number).collect();
-    let unbound: rustix::io::Result<()> = held.into_iter().try_for_each(ExclusiveDevice::unbind);
-    let limit = Duration::from_millis(RELEASE_MILLISECONDS_MAX);
-    let released = numbers.iter().all(|number| device::wait_until_released(*number, file, limit));
-    // Somebody looks at the device without having mounted it. The room is free all the same, unless the image
-    // has another name, under which it is somebody's copy.
-    if !released && fstat(&image).is_ok_and(|stat| stat.st_nlink == 0) {
-        ftruncate(&image, 0).map_err(|errno| step::failed("release", "cannot free the room", errno))?;
-    }
-    unbound.map_err(|errno| step::failed("release", "cannot unbind the loop device", errno))?;
-    removed.map(|()| Destroyed::Gone)
+    free(held, &image, file, &id);
+    Ok(Destroyed::Gone)
 }
 
 fn refuse_foreign_files(id: &VolumeId, volume: &SoundVolume) -> Result<(), Failure> {
@@ -97,9 +88,41 @@ fn hold(id: &VolumeId, file: BackingFile) -> Result<Vec<ExclusiveDevice>, Failur
     Ok(held)
 }
 
-fn remove(folders: &Folders, staged: &Staged) -> Result<(), Failure> {
-    step::failpoint("loop.remove").and_then(|()| staged.remove(folders)).map_err(|failure| {
-        // Tried once more, without counting on it: the decision stands, and opening the store finishes it.
-        undone(failure, staged.remove(folders))
-    })
+/// Removes what the decision has left. It stands: who heard of a failure here would take the volume for still
+/// there. So what fails is logged, and the next opening of the store finishes it.
+fn remove(folders: &Folders, staged: &Staged, id: &VolumeId) {
+    let attempt = || step::failpoint("loop.remove").and_then(|()| staged.remove(folders));
+    let removed = attempt().or_else(|failure| attempt().map_err(|again| undone(failure, Err(again))));
+    if let Err(failure) = removed {
+        warn(id, "its files stay in `staging` until the store is opened again", &failure);
+    }
+}
+
+/// Lets go of the devices, and sees to it that the image takes no room. What fails is logged, as in [`remove`].
+fn free(held: Vec<ExclusiveDevice>, image: &OwnedFd, file: BackingFile, id: &VolumeId) {
+    let numbers: Vec<u32> = held.iter().map(ExclusiveDevice::number).collect();
+    for device in held {
+        let number = device.number();
+        let unbound = step::failpoint("loop.unbind").and_then(|()| {
+            device.unbind().map_err(|errno| step::failed("release", "cannot unbind the loop device", errno))
+        });
+        if let Err(failure) = unbound {
+            warn(id, &format!("`/dev/loop{number}` may stay bound until it is closed"), &failure);
+        }
+    }
+    let limit = Duration::from_millis(RELEASE_MILLISECONDS_MAX);
+    let released = numbers.iter().all(|number| device::wait_until_released(*number, file, limit));
+    // Somebody looks at the device without having mounted it. The room is free all the same, unless the image
+    // has another name, under which it is somebody's copy.
+    if !released && fstat(image).is_ok_and(|stat| stat.st_nlink == 0) {
+        let freed = ftruncate(image, 0);
+        if let Err(errno) = freed {
+            let failure = step::failed("release", "cannot free the room", errno);
+            warn(id, "its room is free once nobody looks at its loop device any more", &failure);
+        }
+    }
+}
+
+fn warn(id: &VolumeId, what_now: &str, failure: &Failure) {
+    tracing::warn!(volume = %id, "the volume is gone, but {what_now}: {}", failure.chain());
 }

@@ -194,7 +194,7 @@ async fn loop_a_full_disk_is_told_and_nothing_stays() {
         // Everything is taken but a little: too little for what formatting writes.
         let filler = fs::File::create(mounted.path().join("filler")).unwrap();
         let room = rustix::fs::statvfs(mounted.path()).unwrap();
-        let bytes = room.f_bavail * room.f_frsize - 128 * 1024;
+        let bytes = room.f_bavail * room.f_frsize - 16 * 1024;
         rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
         let full = store.create(&volume_of("a", 50, FileSystem::Ext2, Provision::Thin)).await.unwrap_err();
         assert_eq!(full.code(), FailureCode::NoSpace, "{}", full.chain());

@@ -12,8 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The options of the agent's own formatting.
-const OPTIONS: [&str; 6] =
-    ["-q", "-F", "-m", "0", "-E", "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1"];
+const OPTIONS: [&str; 8] = [
+    "-q",
+    "-F",
+    "-m",
+    "0",
+    "-O",
+    "^resize_inode",
+    "-E",
+    "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1",
+];
 
 pub(super) struct Bare {
     place: Place,

@@ -180,7 +180,10 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { rounds, lanes, lane_rounds, pairs, size, .. } = self.plan;
         writeln!(formatter, "{size} MiB, ext4 (the shell: ext2, as specified); medians of one run")?;
-        writeln!(formatter, "  dvs    job through Mosquitto; all of it on disk before DONE")?;
+        writeln!(
+            formatter,
+            "  dvs    job through Mosquitto (set_tcp_nodelay); all of it on disk before DONE"
+        )?;
         writeln!(formatter, "  shell  the specification's commands; only mkfs syncs")?;
         writeln!(formatter, "  bare   system calls and mkfs.ext4; only mkfs syncs, no record, no checks")?;
         writeln!(formatter)?;
