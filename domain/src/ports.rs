@@ -225,8 +225,8 @@ pub trait VolumeUsers: Send + Sync {
         mount_point: Option<&MountPoint>,
     ) -> Result<Vec<User>, Failure>;
 
-    /// Every running container that has `mount_point`, or a folder above or below it, bound: it would not see
-    /// what is mounted there from now on.
+    /// Every running container that has `mount_point` bound, exactly that path and no folder above or below it,
+    /// and would not see what is mounted there from now on.
     ///
     /// # Errors
     /// As [`VolumeUsers::users_of`].

@@ -205,3 +205,81 @@ fn refusals_without_a_sender_are_answered_to_nobody() {
     let refusal = dvs_domain::job::Refusal { sender: None, job: None, report };
     assert_eq!(ledger.on(Event::Refused(refusal), Timestamp(0)), []);
 }
+
+/// What the journal holds after `effects`, of the jobs that they record.
+fn remembered(effects: &[Effect]) -> Remembered {
+    let mut remembered = Remembered::default();
+    for effect in effects {
+        let Effect::Record(changes) = effect else { continue };
+        for change in changes {
+            let Change::PutJob(record) = change else {
+                panic!("only jobs are recorded here, not {change:?}")
+            };
+            remembered.jobs.retain(|other| other.key() != record.key());
+            remembered.jobs.push((**record).clone());
+        }
+    }
+    remembered
+}
+
+#[test]
+fn work_that_hung_at_a_crash_is_undone_after_it_and_answered_once() {
+    let limits = Limits { job_milliseconds: 1000, ..Limits::default() };
+    let mut before = ledger(limits);
+    let job = create("1", "/mnt/a");
+    let mut effects = before.on(Event::Requested(job.clone()), Timestamp(0));
+    effects.extend(before.on(Event::Acknowledged(AnswerId::Pending(job.key())), Timestamp(1)));
+    effects.extend(before.on(Event::Tick, Timestamp(1000)));
+    effects.extend(before.on(Event::Abandoned(job.key()), Timestamp(1000)));
+    effects.extend(before.on(Event::Acknowledged(AnswerId::Final(job.key())), Timestamp(1001)));
+    let (mut after, first) = Ledger::restore(limits, store(), remembered(&effects), Timestamp(2000));
+    assert_eq!(
+        first,
+        [Effect::Work(job.clone(), Attempt::Undo { received: Timestamp(0) })],
+        "its sender knows already"
+    );
+    let next = after.on(Event::Requested(create("2", "/mnt/a")), Timestamp(2001));
+    assert_eq!(works(&next), [], "the lane is kept");
+    let late = Failure::new(FailureCode::Timeout, "too late");
+    let undone = after.on(Event::failed(job.key(), &late, None), Timestamp(2002));
+    assert_eq!(statuses(&undone), []);
+    assert_eq!(works(&undone), [(create("2", "/mnt/a"), Attempt::Do)]);
+    let (_, first) = Ledger::restore(limits, store(), remembered(&undone), Timestamp(3000));
+    assert_eq!(first, [], "undone once");
+}
+
+#[test]
+fn a_job_behind_work_that_hangs_after_a_restart_is_answered_and_undone_later() {
+    let limits = Limits { job_milliseconds: 1000, undo_milliseconds: 100, ..Limits::default() };
+    let mut before = ledger(limits);
+    let (first, second) = (create("1", "/mnt/a"), delete("2", "/mnt/a"));
+    let mut effects = before.on(Event::Requested(first.clone()), Timestamp(0));
+    effects.extend(before.on(Event::Requested(second.clone()), Timestamp(0)));
+    let (mut after, _) = Ledger::restore(limits, store(), remembered(&effects), Timestamp(500));
+    for job in [&first, &second] {
+        after.on(Event::Acknowledged(AnswerId::Pending(job.key())), Timestamp(501));
+    }
+    assert_eq!(after.on(Event::Tick, Timestamp(1000)), [Effect::Abandon(first.key())]);
+    let told = statuses(&after.on(Event::Abandoned(first.key()), Timestamp(1000)));
+    assert_eq!(told.len(), 2, "both are answered: {told:?}");
+    let freed = after.on(Event::Released(first.key()), Timestamp(9000));
+    assert_eq!(works(&freed), [(second, Attempt::Undo { received: Timestamp(0) })]);
+}
+
+#[test]
+fn a_repeat_after_a_delete_that_a_restart_has_cut_off_is_refused() {
+    let mut before = ledger(Limits::default());
+    let (job, gone) = (create("1", "/mnt/a"), delete("2", "/mnt/a"));
+    let mut effects = before.on(Event::Requested(job.clone()), Timestamp(1));
+    effects.extend(before.on(Event::Acknowledged(AnswerId::Pending(job.key())), Timestamp(2)));
+    effects.extend(before.on(done(&job, "/mnt/a", true), Timestamp(3)));
+    effects.extend(before.on(Event::Acknowledged(AnswerId::Final(job.key())), Timestamp(4)));
+    effects.extend(before.on(Event::Requested(gone.clone()), Timestamp(5)));
+    let (mut after, first) = Ledger::restore(Limits::default(), store(), remembered(&effects), Timestamp(6));
+    assert_eq!(works(&first), [(gone.clone(), Attempt::Redo { received: Timestamp(5) })]);
+    // The attempt before the restart had removed everything, so this one finds nothing.
+    let nothing = Event::Ended { key: gone.key(), outcome: Outcome::Done, volume: None, changed: false };
+    after.on(nothing, Timestamp(7));
+    let repeated = after.on(Event::Requested(job), Timestamp(8));
+    assert_eq!(refused_with(&repeated), FailureCode::JobIdReused);
+}

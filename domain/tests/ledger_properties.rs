@@ -109,6 +109,7 @@ struct Model {
     /// In this life of the agent.
     pending_sent: BTreeSet<JobKey>,
     started: BTreeSet<JobKey>,
+    restarted: Timestamp,
     journal_fails: bool,
 }
 
@@ -128,6 +129,7 @@ impl Model {
             final_sent: BTreeSet::new(),
             pending_sent: BTreeSet::new(),
             started: BTreeSet::new(),
+            restarted: Timestamp(1),
             journal_fails: false,
         }
     }
@@ -173,8 +175,9 @@ impl Model {
                 };
                 for record in self.jobs_on_disk.values().filter(|record| overdue(record)) {
                     let undoing = self.running.contains_key(&record.key());
-                    let waits_for_undo = !self.started.contains(&record.key());
-                    assert!(undoing || waits_for_undo, "{} is overdue and has no answer", record.key());
+                    let since = Timestamp(record.received.0 + LIMITS.job_milliseconds).max(self.restarted);
+                    let may_wait_for_undo = self.now.milliseconds_since(since) < LIMITS.undo_milliseconds;
+                    assert!(undoing || may_wait_for_undo, "{} is overdue and has no answer", record.key());
                 }
             }
             Step::Return { which } => {
@@ -188,6 +191,7 @@ impl Model {
                 self.in_flight.clear();
                 self.pending_sent.clear();
                 self.started.clear();
+                self.restarted = self.now;
                 let remembered = Remembered {
                     jobs: self.jobs_on_disk.values().cloned().collect(),
                     refusals: self.refusals_on_disk.clone().into_iter().collect(),
@@ -265,6 +269,7 @@ impl Model {
                     AnswerState::Acknowledged,
                     "forgotten before its answer was there"
                 );
+                assert!(!finished.owes_undo, "forgotten before it was undone");
                 assert!(self.now.milliseconds_since(finished.at) > LIMITS.remembered_milliseconds);
                 self.pending_acknowledged.remove(&key);
                 self.final_sent.remove(&key);
@@ -322,16 +327,20 @@ impl Model {
     fn start(&mut self, job: Job, attempt: Attempt) {
         let key = job.key();
         let record = self.jobs_on_disk.get(&key).expect("work before the job was on disk");
-        assert_eq!(record.phase, Phase::Accepted, "work for a finished job");
-        assert!(self.pending_sent.contains(&key), "work before PENDING was sent");
+        if matches!(attempt, Attempt::Undo { .. }) {
+            let overdue = self.now.milliseconds_since(record.received) >= LIMITS.job_milliseconds;
+            assert!(overdue || owes_undo(record), "{key} is undone before its time is over");
+        } else {
+            assert_eq!(record.phase, Phase::Accepted, "work for a finished job");
+        }
+        assert!(owes_undo(record) || self.pending_sent.contains(&key), "work before PENDING was sent");
         assert!(self.started.insert(key.clone()), "work twice for {key}");
-        let overdue = self.now.milliseconds_since(record.received) >= LIMITS.job_milliseconds;
-        assert!(attempt == Attempt::Do || overdue, "{key} is undone before its time is over");
         for other in self.running.values().chain(self.hanging.values()) {
             assert!(!must_not_run_together(&job, other), "{key} runs beside {}", other.key());
         }
         for (other_key, other) in &self.jobs_on_disk {
-            let waits = other.phase == Phase::Accepted && !self.started.contains(other_key);
+            let is_live = other.phase == Phase::Accepted || owes_undo(other);
+            let waits = is_live && !self.started.contains(other_key);
             let overtaken = waits && other.number < record.number && must_not_run_together(&job, &other.job);
             assert!(!overtaken, "{key} overtakes {other_key}");
         }
@@ -360,9 +369,14 @@ impl Model {
                 panic!("{} was never worked on", record.key())
             };
             assert_eq!(finished.answers, AnswerState::Acknowledged, "{} has no answer", record.key());
+            assert!(!finished.owes_undo, "{} was never undone", record.key());
         }
         assert!(self.refusals_on_disk.is_empty(), "a refusal stays on disk for ever");
     }
+}
+
+fn owes_undo(record: &JobRecord) -> bool {
+    matches!(&record.phase, Phase::Finished(finished) if finished.owes_undo)
 }
 
 fn is_acceptance(change: &Change) -> bool {

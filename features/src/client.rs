@@ -49,13 +49,14 @@ pub struct Client {
 #[derive(Debug, Default)]
 struct State {
     heard: Vec<Message>,
+    connected: bool,
     subscribed: bool,
     acknowledged: u64,
     lost: Option<String>,
 }
 
 impl Client {
-    /// Connects as `name`, a new one to the broker, and subscribes to `filters` with QoS 1.
+    /// Connects as `name`, a new one to the broker, and subscribes to `filters`, if there are any, with QoS 1.
     ///
     /// # Errors
     /// When the broker does not take it in time.
@@ -70,9 +71,12 @@ impl Client {
         let (sender, state) = watch::channel(State::default());
         let task = tokio::spawn(listen(events, sender.clone()));
         let client = Self { mqtt, published: AtomicU64::new(0), state, forget: sender, task };
-        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
-        client.mqtt.subscribe_many(filters).await.context("cannot subscribe")?;
-        client.wait("the subscription", BROKER_LIMIT, |state| state.subscribed.then_some(())).await?;
+        client.wait("the connection", BROKER_LIMIT, |state| state.connected.then_some(())).await?;
+        if !filters.is_empty() {
+            let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+            client.mqtt.subscribe_many(filters).await.context("cannot subscribe")?;
+            client.wait("the subscription", BROKER_LIMIT, |state| state.subscribed.then_some(())).await?;
+        }
         Ok(client)
     }
 
@@ -197,6 +201,7 @@ async fn listen(mut events: EventLoop, state: watch::Sender<State>) {
                 });
             }),
             Ok(Event::Incoming(Packet::PubAck(_))) => state.send_modify(|state| state.acknowledged += 1),
+            Ok(Event::Incoming(Packet::ConnAck(_))) => state.send_modify(|state| state.connected = true),
             Ok(Event::Incoming(Packet::SubAck(_))) => state.send_modify(|state| state.subscribed = true),
             Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
             Ok(_) => {}

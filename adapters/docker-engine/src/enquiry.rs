@@ -37,7 +37,7 @@ pub(crate) enum Enquiry {
         /// Where it is, if it is anywhere.
         mount_point: Option<String>,
     },
-    /// Which running container would not see what is mounted there from now on.
+    /// Which running container has exactly that place bound, and would not see what is mounted there from now on.
     BoundAt(String),
 }
 
@@ -51,7 +51,7 @@ impl Enquiry {
         }
     }
 
-    /// Which running container would not see a mount at `mount_point`.
+    /// Which running container has `mount_point` bound, and would not see a mount there.
     pub(crate) fn bound_at(mount_point: &MountPoint) -> Self {
         Self::BoundAt(mount_point.as_str().to_owned())
     }
@@ -117,11 +117,10 @@ impl Enquiry {
         for bound in &container.bound {
             for lies in bound.paths().filter_map(|path| places.lies.get(path)) {
                 match (self, lies) {
-                    (Self::UsersOf { .. }, Lies::At | Lies::Below) | (Self::BoundAt(_), Lies::Below) => {
-                        return Verdict::Yes;
-                    }
-                    (Self::BoundAt(_), Lies::At | Lies::Above(_)) if bound.follows => {}
-                    (Self::BoundAt(_), Lies::At | Lies::Above(_)) => return Verdict::Yes,
+                    (Self::UsersOf { .. }, Lies::At | Lies::Below) => return Verdict::Yes,
+                    (Self::BoundAt(_), Lies::At) if !bound.follows => return Verdict::Yes,
+                    // What watches a host binds `/`: no volume could ever be made beside it.
+                    (Self::BoundAt(_), _) => {}
                     // A copy that follows the host holds nothing, and a stopped container's is yet to be made.
                     (Self::UsersOf { .. }, Lies::Above(rest)) if container.running && !bound.follows => {
                         copies.push(Copy { destination: bound.destination.clone(), rest: rest.clone() });

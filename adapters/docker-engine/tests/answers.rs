@@ -202,7 +202,7 @@ async fn a_state_that_passes_is_asked_for_again_until_it_has_passed() {
 }
 
 #[tokio::test]
-async fn only_running_containers_that_would_not_see_a_mount_are_bound_there() {
+async fn only_running_containers_that_have_exactly_the_path_and_would_not_see_a_mount_are_bound_there() {
     let with = |name: &str, state: &str, source: &str, propagation: &str| {
         let mount =
             json!({"Type": "bind", "Source": source, "Destination": "/x", "Propagation": propagation});
@@ -211,17 +211,18 @@ async fn only_running_containers_that_would_not_see_a_mount_are_bound_there() {
     let fake = FakeEngine::with(
         json!([
             with("at", "running", "/mnt/a", "rprivate"),
-            with("above", "paused", "/mnt", "private"),
-            with("below", "running", "/mnt/a/sub", "rslave"),
+            with("paused", "paused", "/mnt/a", "private"),
+            with("above", "running", "/mnt", "private"),
+            with("monitoring", "running", "/", "rprivate"),
+            with("below", "running", "/mnt/a/sub", "rprivate"),
             with("sees-at", "running", "/mnt/a", "rslave"),
-            with("sees-above", "running", "/", "rshared"),
             with("stopped", "exited", "/mnt/a", "rprivate"),
             with("neighbour", "running", "/mnt/ab", "rprivate"),
         ]),
         json!([]),
     );
     let bound = engines(&fake).bound_at(&at("/mnt/a")).await.unwrap();
-    assert_eq!(bound, [running("above"), running("at"), running("below")]);
+    assert_eq!(bound, [running("at"), running("paused")]);
 }
 
 #[tokio::test]

@@ -24,4 +24,5 @@ mod store;
 mod way;
 
 pub use links::LinkAttachments;
+pub use options::check_url;
 pub use store::{Action, FakeStore};

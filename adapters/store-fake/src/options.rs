@@ -74,6 +74,14 @@ impl Options {
     }
 }
 
+/// Whether `url` describes a store, as [`FakeStore::open`](crate::FakeStore::open) would find. Touches nothing.
+///
+/// # Errors
+/// `bad-request`, saying what is wrong with it.
+pub fn check_url(url: &Url) -> Result<(), Failure> {
+    Options::read(StoreName::new("any")?, url).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,14 @@ use sources::Sources;
 use std::sync::Arc;
 use url::Url;
 
+/// Whether `url` configures a store, as [`LoopStore::open`] would find. Touches nothing.
+///
+/// # Errors
+/// `bad-request`, saying what is wrong with it.
+pub fn check_url(url: &Url) -> Result<(), Failure> {
+    Settings::parse(url).map(drop)
+}
+
 /// A folder of this host in which volumes are image files.
 pub struct LoopStore {
     shared: Arc<Shared>,

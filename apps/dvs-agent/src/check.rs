@@ -4,6 +4,7 @@
 use crate::compose::is_root;
 use crate::config::{BrokerChoice, Settings};
 use crate::socket::{self, Status};
+use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::FileSystem;
 use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
@@ -29,6 +30,9 @@ pub struct Finding {
     /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Whether it is the configuration that is wrong, and not the host: they end with different exit codes.
+    #[serde(skip)]
+    pub is_configuration: bool,
 }
 
 /// Whether something will work.
@@ -58,7 +62,7 @@ pub async fn check(settings: &Settings) -> Vec<Finding> {
 
 fn finding(subject: impl Into<String>, verdict: Verdict, seen: impl Into<String>, hint: &str) -> Finding {
     let hint = (verdict != Verdict::Good && !hint.is_empty()).then(|| hint.to_owned());
-    Finding { subject: subject.into(), verdict, seen: seen.into(), hint }
+    Finding { subject: subject.into(), verdict, seen: seen.into(), hint, is_configuration: false }
 }
 
 async fn agent(settings: &Settings) -> Finding {
@@ -81,10 +85,14 @@ async fn agent(settings: &Settings) -> Finding {
 
 async fn broker(settings: &Settings) -> Finding {
     let url = match &settings.broker {
-        BrokerChoice::Embedded(address) => {
+        None => {
+            let hint = "the agent needs one: `-b BROKER`, MQTT_BROKER or `broker` in the file";
+            return finding("broker", Verdict::Limited, "none is named", hint);
+        }
+        Some(BrokerChoice::Embedded(address)) => {
             return finding("broker", Verdict::Good, format!("inside the agent, at {address}"), "");
         }
-        BrokerChoice::At(url) => url,
+        Some(BrokerChoice::At(url)) => url,
     };
     let connect = TcpStream::connect((url.host(), url.port()));
     let (verdict, seen) = match tokio::time::timeout(Duration::from_secs(BROKER_SECONDS_MAX), connect).await {
@@ -142,7 +150,11 @@ fn program(file_system: FileSystem) -> Finding {
 
 fn store(name: &str, url: &Url) -> Finding {
     let subject = format!("store {name}");
-    let folder = Path::new(url.path());
+    if let Err(failure) = check_url(url) {
+        let hint = failure.hint().unwrap_or_default();
+        return Finding { is_configuration: true, ..finding(subject, Verdict::Bad, failure.chain(), hint) };
+    }
+    let folder = url.to_file_path().unwrap_or_default();
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     if access(there, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
         let seen = format!("`{}` cannot be written to", there.display());
@@ -169,10 +181,46 @@ fn store(name: &str, url: &Url) -> Finding {
     }
 }
 
+/// Whether `url` describes a store, by the word of its adapter. Opens none.
+fn check_url(url: &Url) -> Result<(), Failure> {
+    match url.scheme() {
+        "loop" => dvs_store_loop::check_url(url),
+        "fake" => dvs_store_fake::check_url(url),
+        other => Err(Failure::new(FailureCode::BadRequest, format!("there is no kind `{other}`"))
+            .with_hint("a store's URL starts with `loop://` or `fake://`")),
+    }
+}
+
 fn mount_root(path: &Path) -> Finding {
     let subject = format!("mount root {}", path.display());
     if path.is_dir() {
         return finding(subject, Verdict::Good, "is there", "");
     }
-    finding(subject, Verdict::Limited, "is no directory", "jobs below it are refused until it is made")
+    finding(
+        subject,
+        Verdict::Limited,
+        "is no directory",
+        "jobs below it are refused until it is made and the agent restarted",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_url_that_its_adapter_refuses_is_a_wrong_configuration() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let path = folder.path().display();
+        for bad in [format!("nope:/{path}"), format!("loop://{path}?bad=1"), format!("fake://{path}?mode=9")]
+        {
+            let found = store("a", &Url::parse(&bad).unwrap());
+            assert_eq!((found.verdict, found.is_configuration), (Verdict::Bad, true), "{bad}: {found:?}");
+        }
+        for good in [format!("loop://{path}/new"), format!("fake://{path}")] {
+            let found = store("a", &Url::parse(&good).unwrap());
+            assert_eq!((found.verdict, found.is_configuration), (Verdict::Good, false), "{good}: {found:?}");
+        }
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "looking makes nothing");
+    }
 }

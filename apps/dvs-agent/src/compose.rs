@@ -2,10 +2,12 @@
 //! line to [`open_store`].
 
 use crate::config::Settings;
-use crate::core::{NoEngines, Node, Stores, Worker, in_doubt};
+use crate::core::{InDoubt, Node, Stores, Worker};
+use crate::docker::DockerOnceThere;
+use crate::late_store::LateStore;
 use crate::lock::InstanceLock;
+use crate::places;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::JobKind;
 use dvs_domain::ledger::{Effect, Ledger};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::StoreName;
@@ -15,7 +17,6 @@ use dvs_journal_redb::RedbJournal;
 use dvs_mount_linux::LinuxAttachments;
 use dvs_store_fake::{FakeStore, LinkAttachments};
 use dvs_store_loop::LoopStore;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use url::Url;
@@ -32,8 +33,10 @@ pub struct House {
     pub ledger: Ledger,
     /// What the ledger wants done first.
     pub first: Vec<Effect>,
-    /// Mount points of jobs that a restart has cut off.
-    pub in_doubt: BTreeMap<MountPoint, JobKind>,
+    /// What jobs are about that a restart has cut off.
+    pub in_doubt: InDoubt,
+    /// Where jobs must not mount although it is below a root, and what is there.
+    pub reserved: Vec<(MountPoint, String)>,
     /// Keeps other agents away from the state folder.
     pub lock: InstanceLock,
 }
@@ -41,7 +44,7 @@ pub struct House {
 /// Opens journal and stores, and puts the agent together. Nothing is attached yet.
 ///
 /// # Errors
-/// What is missing or wrong, naming it.
+/// What is missing or wrong, naming it. A store that cannot be used now is neither: it is opened later.
 pub async fn build(settings: &Settings) -> Result<House, Failure> {
     std::fs::create_dir_all(&settings.state).map_err(|error| {
         Failure::new(FailureCode::StoreUnavailable, format!("cannot make `{}`", settings.state.display()))
@@ -50,22 +53,26 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     })?;
     let lock = InstanceLock::take(&settings.state)?;
     let journal: Arc<dyn Journal> = Arc::new(RedbJournal::open(&settings.state.join("journal"))?);
-    let stores: Result<Vec<_>, _> = settings.stores.iter().map(|(name, url)| open_store(name, url)).collect();
+    let stores: Result<Vec<_>, _> =
+        settings.stores.iter().map(|(name, url)| open_now_or_later(name, url)).collect();
     let stores = Arc::new(Stores::new(stores?)?);
     let remembered = journal.load().await?;
     let node = Arc::new(Node::new(Arc::clone(&journal), remembered.attachments.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // What jobs may use is decided when they are admitted.
+    let reachable = places::reachable(&settings.roots, &remembered.attachments);
+    let reserved = places::reserved(&settings.state, &settings.stores, &settings.roots);
     let attachments: Arc<dyn Attachments> = if is_root() {
-        Arc::new(LinuxAttachments::new(settings.roots.clone()))
+        Arc::new(LinuxAttachments::new(reachable))
     } else {
-        Arc::new(LinkAttachments::new(settings.roots.clone()))
+        Arc::new(LinkAttachments::new(reachable))
     };
-    let in_doubt = in_doubt(&remembered.jobs);
+    let in_doubt = InDoubt::of(&remembered.jobs);
     let default_store = stores.default_name().clone();
     let (ledger, first) = Ledger::restore(settings.limits, default_store, remembered, clock.now());
-    let users: Arc<dyn VolumeUsers> = Arc::new(NoEngines);
+    let users: Arc<dyn VolumeUsers> = Arc::new(DockerOnceThere::new());
     let worker = Arc::new(Worker { stores, node, attachments, users, clock: Arc::clone(&clock) });
-    Ok(House { worker, journal, clock, ledger, first, in_doubt, lock })
+    Ok(House { worker, journal, clock, ledger, first, in_doubt, reserved, lock })
 }
 
 /// The store that `url` describes.
@@ -87,6 +94,21 @@ pub fn open_store(name: &StoreName, url: &Url) -> Result<Arc<dyn VolumeStore>, F
     })
 }
 
+/// The store that `url` describes, also when it cannot be opened now: then it is opened by the first call that can.
+///
+/// # Errors
+/// `bad-request` for a URL that describes none.
+fn open_now_or_later(name: &StoreName, url: &Url) -> Result<Arc<dyn VolumeStore>, Failure> {
+    match open_store(name, url) {
+        Err(failure) if failure.code() != FailureCode::BadRequest => {
+            tracing::error!(store = %name, code = %failure.code(), "tried again when used: {}", failure.chain());
+            let (again, at) = (name.clone(), url.clone());
+            Ok(Arc::new(LateStore::new(name, url, failure, move || open_store(&again, &at))))
+        }
+        opened_or_refused => opened_or_refused,
+    }
+}
+
 /// Whether this process may mount.
 #[must_use]
 pub fn is_root() -> bool {
@@ -99,5 +121,26 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_opened_is_left_for_later_and_a_wrong_url_is_refused() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let name = StoreName::new("x").unwrap();
+        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap());
+        for kind in ["fake", "loop"] {
+            let late = open(format!("{kind}://{}/below", file.display())).unwrap();
+            assert_eq!((late.describe().name, late.describe().kind), (name.clone(), kind));
+        }
+        for url in ["floppy:///a".to_owned(), format!("loop://{}?fs=fat", folder.path().display())] {
+            assert_eq!(open(url).err().map(|failure| failure.code()), Some(FailureCode::BadRequest));
+        }
     }
 }

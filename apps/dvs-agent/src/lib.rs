@@ -6,8 +6,11 @@ pub mod compose;
 pub mod config;
 pub mod core;
 mod daemon;
+mod docker;
+mod late_store;
 mod life;
 pub mod lock;
+mod places;
 pub mod socket;
 
 pub use life::{attach, run};

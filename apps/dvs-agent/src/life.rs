@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// What the agent calls itself.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -23,6 +24,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const WORKER_THREADS: usize = 2;
 /// Threads for blocking work: more than jobs run at once, because work that hangs keeps its thread.
 const BLOCKING_THREADS_MAX: usize = 128;
+
+/// What is logged unless `DVS_LOG` says something else.
+const LOG_DEFAULT: &str = "info,rumqttd=warn,bollard=info";
 
 /// Why an agent did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -91,15 +95,30 @@ fn end(ending: &Ending) -> ExitCode {
     let mut output = io::stderr();
     let _unwritable = writeln!(output, "dvs: {ending}");
     if let Ending::Failed(failure) = ending
-        && let Some(hint) = failure.hint()
+        && let Some(hint) = hint_at_start(failure)
     {
         let _unwritable = writeln!(output, "hint: {hint}");
     }
     ExitCode::from(ending.exit_code())
 }
 
+/// A failure's own hint. The general hints of codes are for senders of jobs, and no job has been sent.
+fn hint_at_start(failure: &Failure) -> Option<&str> {
+    let code = failure.code();
+    match failure.hint() {
+        hint if hint != code.hint() => hint,
+        _ => match code {
+            FailureCode::StoreUnavailable => {
+                Some("make it reachable, or take the store out of the configuration")
+            }
+            FailureCode::BadRequest => Some("mend the configuration; `dvs check` looks at all of it"),
+            _ => None,
+        },
+    }
+}
+
 fn live(flags: &AgentFlags) -> Result<(), Ending> {
-    let settings = Settings::gather(flags, &Environment::of_process())?;
+    let (settings, broker) = Settings::gather_with_broker(flags, &Environment::of_process())?;
     #[cfg(feature = "failpoints")]
     let _steps_to_fail = fail::FailScenario::setup();
     if flags.daemon_child {
@@ -107,7 +126,7 @@ fn live(flags: &AgentFlags) -> Result<(), Ending> {
     }
     start_log();
     let runtime = start_runtime()?;
-    let ended = runtime.block_on(work(&settings, flags.daemon_child));
+    let ended = runtime.block_on(work(&settings, &broker, flags.daemon_child));
     runtime.shutdown_background(); // A system call that hangs must not keep the process.
     ended
 }
@@ -124,26 +143,43 @@ fn start_runtime() -> Result<Runtime, Ending> {
 }
 
 fn start_log() {
-    let filter = EnvFilter::try_from_env("DVS_LOG").unwrap_or_else(|_| EnvFilter::new("info,rumqttd=warn"));
+    let asked = std::env::var("DVS_LOG").ok();
+    let filter = log_filter(asked.as_deref());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // Else a log that cannot be written, such as one on a full disk, makes whoever logs panic.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     let _already = log.try_init();
 }
 
-async fn work(settings: &Settings, is_daemon: bool) -> Result<(), Ending> {
+/// What is logged, as `asked`. Below `info`, `bollard` tells what the container engine answers: environments of
+/// containers, and the secrets in them. No wish for more of the log includes that.
+fn log_filter(asked: Option<&str>) -> EnvFilter {
+    let wishes = asked.unwrap_or_default().split(',').map(str::trim);
+    let wishes: Vec<&str> = wishes.filter(|wish| !wish.is_empty() && !wish.starts_with("bollard")).collect();
+    let wished = if wishes.is_empty() { None } else { EnvFilter::try_new(wishes.join(",")).ok() };
+    let filter = wished.unwrap_or_else(|| EnvFilter::new(LOG_DEFAULT));
+    let level = filter.max_level_hint().map_or(LevelFilter::INFO, |level| level.min(LevelFilter::INFO));
+    match format!("bollard={level}").parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => EnvFilter::new(LOG_DEFAULT),
+    }
+}
+
+async fn work(settings: &Settings, broker: &BrokerChoice, is_daemon: bool) -> Result<(), Ending> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| Ending::System("watch for signals", error))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| Ending::System("watch for signals", error))?;
-    let House { worker, journal, clock, ledger, first, in_doubt, lock: _lock } =
+    let House { worker, journal, clock, ledger, first, in_doubt, reserved, lock: _lock } =
         compose::build(settings).await?;
     let started = worker.start(&in_doubt).await;
 
     let (intake, arrivals) = intake();
-    let broker = open_broker(&settings.broker).await?;
+    let broker = open_broker(broker).await?;
     let stores: Vec<_> = worker.stores.iter().map(|(name, _)| name.clone()).collect();
     let presence = Presence::Online { version: VERSION.to_owned(), stores: stores.clone() };
     let config = MqttConfig {
@@ -161,8 +197,7 @@ async fn work(settings: &Settings, is_daemon: bool) -> Result<(), Ending> {
         broker: String::new(),
     };
     let show = Arc::new(move || Status { broker: describe(&state.borrow()), ..status.clone() });
-    socket::serve(&settings.socket, Arc::clone(&worker.stores), Arc::clone(&worker.node), show)
-        .map_err(|error| Ending::System("open the agent's socket", error))?;
+    socket::serve(&settings.socket, Arc::clone(&worker.stores), Arc::clone(&worker.node), show)?;
 
     let (stop, stopped) = watch::channel(false);
     let parts = EngineParts {
@@ -171,6 +206,7 @@ async fn work(settings: &Settings, is_daemon: bool) -> Result<(), Ending> {
         answers: Arc::new(answers),
         clock,
         roots: settings.roots.clone(),
+        reserved,
         limits: settings.engine_limits,
     };
     let engine = tokio::spawn(Engine::new(parts, ledger, arrivals).run(first, stopped));
@@ -228,5 +264,32 @@ async fn open_broker(choice: &BrokerChoice) -> Result<BrokerUrl, Failure> {
             FailureCode::BadRequest,
             format!("this build has no broker to run at {address}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_container_engine_answers_is_never_logged() {
+        for asked in
+            [None, Some("debug"), Some("trace,bollard::docker=trace"), Some("bollard=debug"), Some("!!")]
+        {
+            let filter = log_filter(asked).to_string();
+            let of_bollard: Vec<_> = filter.split(',').filter(|part| part.starts_with("bollard")).collect();
+            assert_eq!(of_bollard.len(), 1, "{asked:?}: {filter}");
+            assert!(["bollard=info", "bollard=error"].contains(&of_bollard[0]), "{asked:?}: {filter}");
+        }
+        assert!(log_filter(Some("error")).to_string().contains("bollard=error"));
+        assert!(log_filter(Some("debug")).to_string().contains("debug"));
+    }
+
+    #[test]
+    fn the_hint_at_start_is_for_who_starts_an_agent() {
+        let general = Failure::new(FailureCode::StoreUnavailable, "x");
+        assert!(hint_at_start(&general).is_some_and(|hint| !hint.contains("job")));
+        assert_eq!(hint_at_start(&general.with_hint("own")), Some("own"));
+        assert_eq!(hint_at_start(&Failure::new(FailureCode::Busy, "x")), None);
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
+mod troubles;
 
 use dvs_domain::failure::FailureCode;
 use dvs_domain::job::{CreateRequest, DeleteRequest, JobRequest, Target};
@@ -189,6 +190,11 @@ async fn another_store_name_or_path_is_refused_before_it_is_taken() {
     assert!(core.answers_to("1", 1).await[0].starts_with("FAILED no-such-store"));
     core.send(&create("2", "/etc")).await;
     assert!(core.answers_to("2", 1).await[0].starts_with("FAILED forbidden-path"));
+    core.send(&create("3", "/srv/images/a")).await;
+    let refused = &core.answers_to("3", 1).await[0];
+    assert!(refused.starts_with("FAILED forbidden-path") && refused.contains("lies in the store `fake`"));
+    core.send(&delete("4", "/srv/images/a")).await;
+    assert_eq!(core.answers_to("4", 2).await[1], "DONE", "nothing is there, and a delete hides nothing");
 }
 
 #[tokio::test]
@@ -289,6 +295,45 @@ async fn a_delete_that_was_decided_before_a_crash_is_finished_and_guards_nothing
     *core.journal.fails_for.lock().unwrap() = Some(|change| matches!(change, Change::DropAttachment(_)));
     core.answers.is_away.store(true, Ordering::SeqCst);
     core.send(&delete("2", "/mnt/a")).await;
+    wait_for(|| core.mounts.count() == 0, || "still mounted".to_owned()).await;
+    *core.journal.fails_for.lock().unwrap() = None;
+    let core = core.crash_and_restart(Limits::default()).await;
+    core.answers_to("2", 2).await;
+    assert_nothing_is_left(&core).await;
+    assert!(core.mounts.guarded.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_volume_of_a_forgotten_job_survives_that_job_sent_again() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    core.journal.forget_everything();
+    core.mounts.forget_all();
+    core.clock.0.store(5000, Ordering::SeqCst);
+    let core = core.crash_and_restart(Limits::default()).await;
+    *core.mounts.refuses.lock().unwrap() = Some(FailureCode::Damaged);
+    core.send(&create("1", "/mnt/a")).await;
+    assert!(core.answers_to("1", 2).await[1].starts_with("FAILED damaged"));
+    assert_eq!(names(&core).await.len(), 1, "it was not made by this attempt, and is not undone with it");
+    core.send(&create("1", "/mnt/b")).await;
+    let core = core.crash_and_restart(Limits::default()).await;
+    assert_eq!(names(&core).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_delete_by_name_that_was_decided_before_a_crash_is_finished() {
+    let core = Core::new(Limits::default()).await;
+    let name = VolumeName::new("v").unwrap();
+    let size = VolumeSize::from_mebibytes(8).unwrap();
+    let target = Target::new(None, Some(name.clone()), Some(at("/mnt/a"))).unwrap();
+    let request = CreateRequest { target, ..CreateRequest::at(at("/mnt/a"), size) };
+    core.send(&job("1", JobRequest::Create(request))).await;
+    core.answers_to("1", 2).await;
+    *core.journal.fails_for.lock().unwrap() = Some(|change| matches!(change, Change::DropAttachment(_)));
+    core.answers.is_away.store(true, Ordering::SeqCst);
+    let target = Target::new(None, Some(name), None).unwrap();
+    core.send(&job("2", JobRequest::Delete(DeleteRequest { target }))).await;
     wait_for(|| core.mounts.count() == 0, || "still mounted".to_owned()).await;
     *core.journal.fails_for.lock().unwrap() = None;
     let core = core.crash_and_restart(Limits::default()).await;

@@ -1,5 +1,6 @@
 //! `dvs check`.
 
+use crate::print::data;
 use crate::{exit, show};
 use clap::Args;
 use dvs_agent::check::{Verdict, check as look};
@@ -18,11 +19,7 @@ pub(crate) struct CheckLine {
 pub(crate) fn check(line: &CheckLine) -> ExitCode {
     let settings = match Settings::gather(&line.agent, &Environment::of_process()) {
         Ok(settings) => settings,
-        Err(problems) => {
-            eprintln!("dvs: the configuration is wrong:");
-            problems.0.iter().for_each(|problem| eprintln!("  {problem}"));
-            return ExitCode::from(exit::CONFIGURATION);
-        }
+        Err(problems) => return exit::wrong_configuration(&problems),
     };
     exit::block_on(async {
         let findings = look(&settings).await;
@@ -36,12 +33,17 @@ pub(crate) fn check(line: &CheckLine) -> ExitCode {
                     Verdict::Limited => "limited",
                     Verdict::Bad => "BAD    ",
                 };
-                println!("{mark}  {}: {}", finding.subject, finding.seen);
+                data!("{mark}  {}: {}", finding.subject, finding.seen);
                 if let Some(hint) = &finding.hint {
-                    println!("         hint: {hint}");
+                    data!("         hint: {hint}");
                 }
             }
         }
-        if bad { exit::UNAVAILABLE } else { exit::DONE }
+        let wrong = findings.iter().any(|finding| finding.is_configuration);
+        match (wrong, bad) {
+            (true, _) => exit::CONFIGURATION,
+            (false, true) => exit::UNAVAILABLE,
+            (false, false) => exit::DONE,
+        }
     })
 }

@@ -1,6 +1,8 @@
 //! Exit codes (contract.md section 9; the numbers above 63 are those of sysexits.h), and the runtime that the
 //! short-lived commands share.
 
+use crate::print::{self, note};
+use dvs_agent::config::Problems;
 use std::future::Future;
 use std::process::ExitCode;
 
@@ -17,12 +19,19 @@ pub(crate) const DEFECT: u8 = 70;
 /// The configuration is wrong.
 pub(crate) const CONFIGURATION: u8 = 78;
 
+/// The end of a command that is not configured well: every problem is told.
+pub(crate) fn wrong_configuration(problems: &Problems) -> ExitCode {
+    note!("dvs: the configuration is wrong:");
+    problems.0.iter().for_each(|problem| note!("  {problem}"));
+    ExitCode::from(CONFIGURATION)
+}
+
 /// Runs `work` to its end.
 pub(crate) fn block_on(work: impl Future<Output = u8>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(runtime.block_on(work)),
+        Ok(runtime) => ExitCode::from(print::exit_code(runtime.block_on(work))),
         Err(error) => {
-            eprintln!("dvs: cannot start: {error}");
+            note!("dvs: cannot start: {error}");
             ExitCode::from(DEFECT)
         }
     }

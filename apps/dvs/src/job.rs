@@ -1,6 +1,7 @@
 //! `dvs create` and `dvs delete`: a sender over MQTT that shows the way of its job and ends when it ends.
 
 use crate::exit;
+use crate::print::{data, note};
 use clap::Args;
 use dvs_agent::config::{AgentFlags, BrokerChoice, Environment, Settings};
 use dvs_agent::socket::FailureView;
@@ -126,14 +127,13 @@ fn send(place: &Where, request: Result<JobRequest, Failure>) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
-    let settings = match Settings::gather(&place.flags(), &Environment::of_process()) {
-        Ok(settings) => settings,
-        Err(problems) => {
-            eprintln!("dvs: {problems}");
-            return ExitCode::from(exit::CONFIGURATION);
-        }
+    let gathered = Settings::gather_with_broker(&place.flags(), &Environment::of_process());
+    let (settings, broker) = match gathered {
+        Ok((settings, BrokerChoice::At(broker))) => (settings, broker),
+        // No flag of this command chooses a broker inside the agent.
+        Ok((_, BrokerChoice::Embedded(_))) => return ExitCode::from(exit::USAGE),
+        Err(problems) => return exit::wrong_configuration(&problems),
     };
-    let BrokerChoice::At(broker) = settings.broker.clone() else { return ExitCode::from(exit::USAGE) };
     exit::block_on(async {
         let access = settings.access(broker);
         let mut requester = match Requester::connect(access, settings.topics.clone()).await {
@@ -150,8 +150,8 @@ fn send(place: &Where, request: Result<JobRequest, Failure>) -> ExitCode {
             Ok(code) => code,
             Err(_) => {
                 show.end();
-                eprintln!("dvs: no end of the job within {} s; it may still come true", place.timeout);
-                eprintln!(
+                note!("dvs: no end of the job within {} s; it may still come true", place.timeout);
+                note!(
                     "hint: is an agent running on node `{}`? `dvs check` tells there",
                     settings.topics.node()
                 );
@@ -213,13 +213,13 @@ impl Show {
             Some(spinner) if *status == Status::Pending => spinner.set_message("PENDING"),
             Some(_) => {
                 self.end();
-                println!("{word}");
+                data!("{word}");
             }
             None if self.json => {
                 let line = StatusJson { job: &self.job, status: word, failure };
-                println!("{}", serde_json::to_string(&line).unwrap_or_default());
+                data!("{}", serde_json::to_string(&line).unwrap_or_default());
             }
-            None => println!("{word}"),
+            None => data!("{word}"),
         }
     }
 
@@ -231,14 +231,14 @@ impl Show {
 }
 
 fn complain(report: &FailureReport) {
-    eprintln!("dvs: {}: {}", report.code, report.error);
+    note!("dvs: {}: {}", report.code, report.error);
     if let Some(hint) = &report.hint {
-        eprintln!("hint: {hint}");
+        note!("hint: {hint}");
     }
 }
 
 fn unreachable_broker(error: &RequesterError) -> u8 {
-    eprintln!("dvs: {error}");
-    eprintln!("hint: `-b BROKER` or MQTT_BROKER names the broker");
+    note!("dvs: {error}");
+    note!("hint: `-b BROKER` or MQTT_BROKER names the broker");
     exit::UNAVAILABLE
 }

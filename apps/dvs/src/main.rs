@@ -1,10 +1,10 @@
 //! The command `dvs`: without a subcommand it runs the agent; the subcommands ask for volumes over MQTT, and
 //! show what an agent has over its socket. Data goes to standard output, everything else to standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
 
 mod check;
 mod exit;
 mod job;
+mod print;
 mod show;
 
 use clap::{Parser, Subcommand};
@@ -43,8 +43,12 @@ fn main() -> ExitCode {
     let line = match Line::try_parse() {
         Ok(line) => line,
         Err(error) => {
-            let _unprintable = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+            let printed = error.print();
+            if error.use_stderr() {
+                return ExitCode::from(exit::USAGE);
+            }
+            print::keep(printed);
+            return ExitCode::from(print::exit_code(exit::DONE));
         }
     };
     match line.command {

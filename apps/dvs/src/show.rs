@@ -1,20 +1,31 @@
 //! `dvs ls` and `dvs inspect`: what the agent of this node has.
 
 use crate::exit;
+use crate::print::{data, note};
 use bytesize::ByteSize;
 use clap::Args;
-use dvs_agent::config::socket_of;
+use dvs_agent::config::socket_for;
 use dvs_agent::socket::{Figures, SocketError, VolumeView, get};
 use dvs_domain::failure::FailureCode;
 use dvs_domain::names::{StoreName, VolumeName};
+use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Args)]
-pub(crate) struct ListLine {
-    /// The agent's state folder, if it is not the usual one
+struct Agent {
+    /// The agent's state folder [default: as configured]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// The agent's configuration file [default: /etc/dvs/dvs.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct ListLine {
+    #[command(flatten)]
+    agent: Agent,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,17 +36,16 @@ pub(crate) struct InspectLine {
     /// The volume
     #[arg(value_name = "[STORE/]NAME")]
     volume: String,
-    /// The agent's state folder, if it is not the usual one
-    #[arg(long, value_name = "DIR")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    agent: Agent,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn list(line: &ListLine) -> ExitCode {
-    exit::block_on(async {
-        match get::<Vec<VolumeView>>(&socket_of(line.state.as_deref()), "/v1/volumes").await {
+    line.agent.ask(|socket| async move {
+        match get::<Vec<VolumeView>>(&socket, "/v1/volumes").await {
             Ok(volumes) if line.json => print_json(&volumes),
             Ok(volumes) => {
                 print_table(&volumes);
@@ -56,12 +66,12 @@ pub(crate) fn inspect(line: &InspectLine) -> ExitCode {
         (Ok(Some(store)), Ok(name)) => format!("/v1/volumes/{store}/{name}"),
         (Ok(None), Ok(name)) => format!("/v1/volumes/{name}"),
         (Err(failure), _) | (_, Err(failure)) => {
-            eprintln!("dvs: {}", failure.chain());
+            note!("dvs: {}", failure.chain());
             return ExitCode::from(exit::USAGE);
         }
     };
-    exit::block_on(async {
-        match get::<VolumeView>(&socket_of(line.state.as_deref()), &path).await {
+    line.agent.ask(|socket| async move {
+        match get::<VolumeView>(&socket, &path).await {
             Ok(volume) if line.json => print_json(&volume),
             Ok(volume) => {
                 print_volume(&volume);
@@ -72,14 +82,24 @@ pub(crate) fn inspect(line: &InspectLine) -> ExitCode {
     })
 }
 
+impl Agent {
+    /// Runs `ask` with the agent's socket.
+    fn ask<Asked: Future<Output = u8>>(&self, ask: impl FnOnce(PathBuf) -> Asked) -> ExitCode {
+        match socket_for(self.config.as_deref(), self.state.as_deref()) {
+            Ok(socket) => exit::block_on(ask(socket)),
+            Err(problems) => exit::wrong_configuration(&problems),
+        }
+    }
+}
+
 pub(crate) fn print_json(value: &impl serde::Serialize) -> u8 {
     match serde_json::to_string_pretty(value) {
         Ok(text) => {
-            println!("{text}");
+            data!("{text}");
             exit::DONE
         }
         Err(error) => {
-            eprintln!("dvs: cannot print: {error}");
+            note!("dvs: cannot print: {error}");
             exit::DEFECT
         }
     }
@@ -91,23 +111,23 @@ fn complain(error: &SocketError, json: bool) -> u8 {
             if json {
                 print_json(failure);
             }
-            eprintln!("dvs: {}: {}", failure.code, failure.error);
+            note!("dvs: {}: {}", failure.code, failure.error);
             if let Some(hint) = &failure.hint {
-                eprintln!("hint: {hint}");
+                note!("hint: {hint}");
             }
             FailureCode::from_word(&failure.code).map_or(1, FailureCode::exit_code)
         }
         SocketError::Unreachable { source, .. } => {
-            eprintln!("dvs: {error}: {source}");
-            eprintln!("hint: start the agent with `dvs -b BROKER`, or name its state folder with `--state`");
+            note!("dvs: {error}: {source}");
+            note!("hint: start the agent with `dvs -b BROKER`, or name its state folder with `--state`");
             exit::UNAVAILABLE
         }
         SocketError::TooSlow => {
-            eprintln!("dvs: {error}");
+            note!("dvs: {error}");
             exit::NO_ANSWER
         }
         SocketError::Garbled(_) => {
-            eprintln!("dvs: {error}");
+            note!("dvs: {error}");
             exit::DEFECT
         }
     }
@@ -133,36 +153,36 @@ fn print_table(volumes: &[VolumeView]) {
     for row in &table {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        data!("{}", cells.join("  ").trim_end());
     }
 }
 
 fn print_volume(volume: &VolumeView) {
-    println!("volume:      {}/{}", volume.store, volume.name);
-    println!("state:       {}", volume.state);
+    data!("volume:      {}/{}", volume.store, volume.name);
+    data!("state:       {}", volume.state);
     let lines = [("reason", &volume.reason), ("mount point", &volume.mount_point)];
     for (label, value) in lines {
         if let Some(value) = value {
-            println!("{:12} {value}", format!("{label}:"));
+            data!("{:12} {value}", format!("{label}:"));
         }
     }
     for holder in &volume.holders {
-        println!("held by:     {holder}");
+        data!("held by:     {holder}");
     }
     let Some(figures) = &volume.figures else { return };
     let Figures { size_bytes, allocated_bytes, file_system, provision, uid, gid, mode, made_by, .. } =
         figures;
-    println!("size:        {}", size(*size_bytes));
+    data!("size:        {}", size(*size_bytes));
     if let Some(bytes) = allocated_bytes {
-        println!("allocated:   {}", size(*bytes));
+        data!("allocated:   {}", size(*bytes));
     }
     let labelled = [("file system", file_system), ("provision", provision), ("made by", made_by)];
     for (label, value) in labelled {
         if let Some(value) = value {
-            println!("{:12} {value}", format!("{label}:"));
+            data!("{:12} {value}", format!("{label}:"));
         }
     }
-    println!("owner:       {uid}:{gid}, mode {mode}");
+    data!("owner:       {uid}:{gid}, mode {mode}");
 }
 
 fn size(bytes: u64) -> String {

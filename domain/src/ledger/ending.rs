@@ -1,11 +1,19 @@
 //! What follows from ends: of work, of time, of an answer's way.
 
-use super::{AnswerId, AnswerState, Effect, Event, Finished, JobRecord, Ledger, Outcome, Phase, Subject};
+use super::{AnswerId, AnswerState, Effect, Event, Finished, Known, Ledger, Outcome, Phase, Subject};
 use crate::failure::{Failure, FailureCode};
 use crate::job::{JobKey, JobKind};
 use crate::ports::Change;
 use crate::time::Timestamp;
 use crate::volume::VolumeId;
+
+/// How a job ends.
+struct End {
+    outcome: Outcome,
+    volume: Option<VolumeId>,
+    changed: bool,
+    owes_undo: bool,
+}
 
 impl Ledger {
     pub(super) fn ended(
@@ -19,8 +27,22 @@ impl Ledger {
         if self.running.remove(key).is_none() {
             return Vec::new(); // Answered when it was abandoned; `Released` ends its lane.
         }
+        if self.is_finished(key) {
+            return self.undone(key, now);
+        }
         self.note_attachment(key, &outcome, volume.as_ref());
-        let mut effects = self.finish(key, outcome, volume, changed, now);
+        let end = if key.kind == JobKind::Delete && self.may_have_run(key) {
+            // The attempt that was cut off may have found what this one does not find any more.
+            End {
+                volume: volume.or_else(|| self.named_volume(key)),
+                changed: true,
+                owes_undo: false,
+                outcome,
+            }
+        } else {
+            End { outcome, volume, changed, owes_undo: false }
+        };
+        let mut effects = self.finish(key, end, now);
         effects.extend(self.schedule(now));
         effects
     }
@@ -32,7 +54,10 @@ impl Ledger {
             FailureCode::Timeout,
             format!("not finished within {seconds} s; it is being undone"),
         );
-        let mut effects = self.finish(key, Outcome::Failed(late.report()), None, false, now);
+        let mut effects = Vec::new();
+        if !self.is_finished(key) {
+            effects.extend(self.finish(key, self.end_of_hanging(key, &late), now));
+        }
         let behind: Vec<JobKey> = self
             .waiting
             .iter()
@@ -51,7 +76,12 @@ impl Ledger {
 
     pub(super) fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
         let limit = self.limits.job_milliseconds;
-        let overdue = |record: &JobRecord| now.milliseconds_since(record.received) >= limit;
+        let restarted = self.started.after_milliseconds(self.limits.undo_milliseconds);
+        let is_late = |known: &Known| {
+            let due = known.record.received.after_milliseconds(limit);
+            let undone_by = due.after_milliseconds(self.limits.undo_milliseconds).max(restarted);
+            known.record.phase == Phase::Accepted && now >= if known.may_have_run { undone_by } else { due }
+        };
         let mut effects = Vec::new();
         for key in self.running.keys() {
             let Some(known) = self.jobs.get_mut(key) else { continue };
@@ -60,19 +90,15 @@ impl Ledger {
                 effects.push(Effect::Abandon(key.clone()));
             }
         }
-        let late: Vec<JobKey> = self
-            .waiting
-            .iter()
-            .filter(|key| {
-                self.jobs.get(key).is_some_and(|known| overdue(&known.record) && !known.may_have_run)
-            })
-            .cloned()
-            .collect();
+        let late: Vec<JobKey> =
+            self.waiting.iter().filter(|key| self.jobs.get(key).is_some_and(is_late)).cloned().collect();
         for key in late {
-            let waited = Failure::new(
-                FailureCode::Timeout,
-                format!("waited {} s behind other jobs, not started", limit / 1000),
-            );
+            let waited = if self.may_have_run(&key) {
+                "its time ran out behind other jobs; it is being undone".to_owned()
+            } else {
+                format!("waited {} s behind other jobs, not started", limit / 1000)
+            };
+            let waited = Failure::new(FailureCode::Timeout, waited);
             effects.extend(self.give_up(&key, &waited, now));
         }
         effects.extend(self.forget(now));
@@ -131,14 +157,22 @@ impl Ledger {
         subjects
     }
 
-    fn finish(
-        &mut self,
-        key: &JobKey,
-        outcome: Outcome,
-        volume: Option<VolumeId>,
-        changed: bool,
-        now: Timestamp,
-    ) -> Vec<Effect> {
+    /// What a job had begun that was answered before is undone.
+    pub(super) fn undone(&mut self, key: &JobKey, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(known) = self.jobs.get_mut(key)
+            && let Phase::Finished(finished) = &mut known.record.phase
+            && finished.owes_undo
+        {
+            finished.owes_undo = false;
+            effects.push(Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))]));
+        }
+        effects.extend(self.schedule(now));
+        effects
+    }
+
+    fn finish(&mut self, key: &JobKey, end: End, now: Timestamp) -> Vec<Effect> {
+        let End { outcome, volume, changed, owes_undo } = end;
         let order = self.next_order;
         self.next_order += 1;
         if changed {
@@ -153,7 +187,8 @@ impl Ledger {
             AnswerState::PendingUnacknowledged
         };
         let answer = known.record.final_answer(&outcome);
-        known.record.phase = Phase::Finished(Finished { outcome, volume, changed, order, at: now, answers });
+        let finished = Finished { outcome, volume, changed, order, at: now, answers, owes_undo };
+        known.record.phase = Phase::Finished(finished);
         let mut effects = vec![Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))])];
         if answers == AnswerState::FinalUnacknowledged {
             effects.push(Effect::Answer(AnswerId::Final(key.clone()), answer));
@@ -161,13 +196,41 @@ impl Ledger {
         effects
     }
 
-    /// Ends a job that waits. One that a restart may have cut off keeps waiting: it must be undone first.
+    /// Ends a job that waits. One that a restart may have cut off is answered, and keeps waiting to be undone.
     fn give_up(&mut self, key: &JobKey, failure: &Failure, now: Timestamp) -> Vec<Effect> {
-        if self.jobs.get(key).is_none_or(|known| known.may_have_run) {
+        if self.is_finished(key) {
             return Vec::new();
         }
+        if self.may_have_run(key) {
+            return self.finish(key, self.end_of_hanging(key, failure), now);
+        }
         self.waiting.retain(|waiting| waiting != key);
-        self.finish(key, Outcome::Failed(failure.report()), None, false, now)
+        let outcome = Outcome::Failed(failure.report());
+        self.finish(key, End { outcome, volume: None, changed: false, owes_undo: false }, now)
+    }
+
+    /// The end of a job whose work is not undone yet. Whether a delete gets through after all nobody knows.
+    fn end_of_hanging(&self, key: &JobKey, failure: &Failure) -> End {
+        let is_delete = key.kind == JobKind::Delete;
+        let volume = is_delete.then(|| self.named_volume(key)).flatten();
+        End { outcome: Outcome::Failed(failure.report()), volume, changed: is_delete, owes_undo: true }
+    }
+
+    /// The volume that a job names, as far as one can say without asking the stores.
+    fn named_volume(&self, key: &JobKey) -> Option<VolumeId> {
+        let target = self.jobs.get(key)?.record.job.request.target();
+        let attached = target.mount_point().and_then(|there| self.attached.get(there));
+        let store = target.store.as_ref().unwrap_or(&self.default_store);
+        let named = || VolumeId { store: store.clone(), name: target.name() };
+        Some(attached.cloned().unwrap_or_else(named))
+    }
+
+    fn is_finished(&self, key: &JobKey) -> bool {
+        self.jobs.get(key).is_some_and(|known| known.record.phase != Phase::Accepted)
+    }
+
+    fn may_have_run(&self, key: &JobKey) -> bool {
+        self.jobs.get(key).is_some_and(|known| known.may_have_run)
     }
 
     fn note_attachment(&mut self, key: &JobKey, outcome: &Outcome, volume: Option<&VolumeId>) {
@@ -194,6 +257,7 @@ impl Ledger {
             let old = match self.jobs.get(oldest).map(|known| &known.record.phase) {
                 Some(Phase::Finished(finished)) => {
                     finished.answers == AnswerState::Acknowledged
+                        && !finished.owes_undo
                         && now.milliseconds_since(finished.at) > self.limits.remembered_milliseconds
                 }
                 Some(Phase::Accepted) => false,

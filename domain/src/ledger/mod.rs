@@ -20,6 +20,7 @@
 //! | finished | `PENDING` unacknowledged | sends `PENDING`, then the final answer |
 //! | finished | final unacknowledged | sends the final answer |
 //! | finished | acknowledged | remembers it, to answer repeats |
+//! | finished, owes undoing | | undoes what is half-done, besides; tells nobody |
 //! | refused | unacknowledged | sends the refusal |
 
 mod admission;
@@ -103,8 +104,16 @@ pub enum AnswerId {
 pub enum Attempt {
     /// Make it true.
     Do,
-    /// Undo what a cut-off attempt has left, because the job is overdue.
-    Undo,
+    /// Make it true after a restart has cut off an attempt: what that one has made counts as made by this one.
+    Redo {
+        /// When the job arrived: what is older was not made by it, whatever name it bears.
+        received: Timestamp,
+    },
+    /// Undo what a cut-off attempt has left, because the job is overdue or has been answered.
+    Undo {
+        /// As for [`Attempt::Redo`].
+        received: Timestamp,
+    },
 }
 
 /// The ledger's limits.
@@ -158,6 +167,8 @@ pub struct Ledger {
     running: BTreeMap<JobKey, Lane>,
     /// Lanes of work that hangs past its time; the jobs are answered.
     stuck: BTreeMap<JobKey, Lane>,
+    /// When this ledger was restored.
+    started: Timestamp,
     refusals: BTreeSet<RefusalNumber>,
     attached: BTreeMap<MountPoint, VolumeId>,
     /// The order number of the last job that changed a volume, or what is at a mount point.
@@ -202,7 +213,7 @@ impl Ledger {
             Event::Abandoned(key) => self.abandoned(&key, now),
             Event::Released(key) => {
                 self.stuck.remove(&key);
-                self.schedule(now)
+                self.undone(&key, now)
             }
             Event::Tick => self.tick(now),
         }
@@ -240,10 +251,14 @@ impl Ledger {
                 continue;
             }
             let due = known.record.received.after_milliseconds(self.limits.job_milliseconds);
-            let (attempt, abandon_at) = if now >= due && known.may_have_run {
-                (Attempt::Undo, now.after_milliseconds(self.limits.undo_milliseconds))
-            } else {
-                (Attempt::Do, due)
+            let received = known.record.received;
+            let answered = known.record.phase != Phase::Accepted;
+            let (attempt, abandon_at) = match known.may_have_run {
+                true if answered || now >= due => {
+                    (Attempt::Undo { received }, now.after_milliseconds(self.limits.undo_milliseconds))
+                }
+                true => (Attempt::Redo { received }, due),
+                false => (Attempt::Do, due),
             };
             known.abandon_at = Some(abandon_at);
             effects.push(Effect::Work(known.record.job.clone(), attempt));

@@ -26,6 +26,7 @@ impl Ledger {
             waiting: VecDeque::new(),
             running: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            started: now,
             refusals: BTreeSet::new(),
             attached: BTreeMap::new(),
             last_change: BTreeMap::new(),
@@ -62,6 +63,9 @@ impl Ledger {
             }
             Phase::Finished(finished) => {
                 self.next_order = self.next_order.max(finished.order + 1);
+                if finished.owes_undo {
+                    self.waiting.push_back(key.clone());
+                }
                 match finished.answers {
                     AnswerState::PendingUnacknowledged => (Some(pending), false),
                     AnswerState::FinalUnacknowledged => {
@@ -73,7 +77,10 @@ impl Ledger {
             }
         };
         let mut lane = Lane::of(&record.job, &self.default_store, &self.attached);
-        let may_have_run = record.phase == Phase::Accepted;
+        let may_have_run = match &record.phase {
+            Phase::Accepted => true,
+            Phase::Finished(finished) => finished.owes_undo,
+        };
         if may_have_run {
             for earlier in self.waiting.iter().filter_map(|key| self.jobs.get(key)).map(|known| &known.lane) {
                 if earlier.names_same(&lane) {

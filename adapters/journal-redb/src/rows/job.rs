@@ -66,6 +66,7 @@ struct FinishedRow {
     order: u64,
     at_ms: u64,
     answers: AnswersRow,
+    owes_undo: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -194,6 +195,7 @@ impl From<&Finished> for FinishedRow {
                 AnswerState::FinalUnacknowledged => AnswersRow::FinalUnacknowledged,
                 AnswerState::Acknowledged => AnswersRow::Acknowledged,
             },
+            owes_undo: finished.owes_undo,
         }
     }
 }
@@ -216,6 +218,7 @@ impl TryFrom<FinishedRow> for Finished {
                 AnswersRow::FinalUnacknowledged => AnswerState::FinalUnacknowledged,
                 AnswersRow::Acknowledged => AnswerState::Acknowledged,
             },
+            owes_undo: row.owes_undo,
         })
     }
 }

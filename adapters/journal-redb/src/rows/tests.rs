@@ -73,6 +73,7 @@ fn phases() -> Vec<Phase> {
                     order: u64::MAX,
                     at: Timestamp(u64::MAX),
                     answers,
+                    owes_undo: outcome != Outcome::Done,
                 }));
             }
         }

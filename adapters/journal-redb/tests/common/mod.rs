@@ -39,6 +39,7 @@ pub(crate) fn finished(record: &JobRecord) -> JobRecord {
         order: record.number,
         at: Timestamp(record.received.0 + 1),
         answers: AnswerState::PendingUnacknowledged,
+        owes_undo: false,
     };
     JobRecord { phase: Phase::Finished(finished), ..record.clone() }
 }

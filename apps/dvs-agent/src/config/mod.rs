@@ -3,16 +3,18 @@
 
 mod file;
 mod flags;
+mod settle;
 
 pub use flags::AgentFlags;
 
 use crate::core::EngineLimits;
 use dvs_domain::ledger::Limits;
-use dvs_domain::mount_point::{AllowedRoots, MountPoint};
-use dvs_domain::names::{NodeName, StoreName};
-use dvs_job_json::{TopicWords, Topics};
-use dvs_mqtt_rumqttc::{BrokerAccess, BrokerUrl, Credentials, KEEP_ALIVE_SECONDS, TlsFiles};
+use dvs_domain::mount_point::AllowedRoots;
+use dvs_domain::names::StoreName;
+use dvs_job_json::Topics;
+use dvs_mqtt_rumqttc::{BrokerAccess, BrokerUrl, Credentials, TlsFiles};
 use file::FileSettings;
+use settle::{names_broker, settle};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,11 +27,14 @@ pub const STATE_FOLDER: &str = "/var/lib/dvs";
 /// Where the agent answers the command line, unless `--state` moves it.
 pub const SOCKET: &str = "/run/dvs/agent.sock";
 
+/// The longest path of a Unix socket, in bytes: `sun_path` has 108, and ends with a zero.
+const SOCKET_BYTES_MAX: usize = 107;
+
 /// Everything that is settled about a run of the agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where jobs come from.
-    pub broker: BrokerChoice,
+    /// Where jobs come from, if that is settled: only whoever takes or sends jobs needs it.
+    pub broker: Option<BrokerChoice>,
     /// The MQTT client id.
     pub client_id: String,
     /// User and password for the broker.
@@ -103,196 +108,57 @@ impl Settings {
         BrokerAccess { broker: url, credentials: self.credentials.clone(), tls: self.tls.clone() }
     }
 
-    /// Settles everything.
+    /// Settles everything. A broker may be absent.
     ///
     /// # Errors
     /// All problems at once.
     pub fn gather(flags: &AgentFlags, environment: &Environment) -> Result<Self, Problems> {
         let mut problems = Vec::new();
-        let path = flags.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG_FILE));
-        let file = FileSettings::read(&path, flags.config.is_some(), &mut problems);
+        let file = read_file(flags.config.as_deref(), &mut problems);
         let settled = settle(flags, environment, file, &mut problems);
-        match settled {
-            Some(settings) if problems.is_empty() => Ok(settings),
-            _ => Err(Problems(problems)),
+        settled.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+    }
+
+    /// Settles everything for whoever takes or sends jobs.
+    ///
+    /// # Errors
+    /// All problems at once: also that no broker is named.
+    pub fn gather_with_broker(
+        flags: &AgentFlags,
+        environment: &Environment,
+    ) -> Result<(Self, BrokerChoice), Problems> {
+        let mut problems = Vec::new();
+        let file = read_file(flags.config.as_deref(), &mut problems);
+        if !names_broker(flags, &file) {
+            problems.push("no broker is named: `-b BROKER`, MQTT_BROKER or `broker` in the file".to_owned());
         }
+        let settled = settle(flags, environment, file, &mut problems);
+        let with_broker =
+            settled.and_then(|settings| settings.broker.clone().map(|broker| (settings, broker)));
+        with_broker.filter(|_| problems.is_empty()).ok_or(Problems(problems))
     }
 }
 
-/// Where the agent of this state folder answers the command line.
-#[must_use]
-pub fn socket_of(state: Option<&Path>) -> PathBuf {
+/// Where the agent answers the command line that is configured by the file `config` (or the usual one, if it is
+/// there) unless `state` names its state folder.
+///
+/// # Errors
+/// All that is wrong with the file.
+pub fn socket_for(config: Option<&Path>, state: Option<&Path>) -> Result<PathBuf, Problems> {
+    if state.is_some() {
+        return Ok(socket_of(state));
+    }
+    let mut problems = Vec::new();
+    let file = read_file(config, &mut problems);
+    if problems.is_empty() { Ok(socket_of(file.state.as_deref())) } else { Err(Problems(problems)) }
+}
+
+fn socket_of(state: Option<&Path>) -> PathBuf {
     state.map_or_else(|| PathBuf::from(SOCKET), |state| state.join("agent.sock"))
 }
 
-fn settle(
-    flags: &AgentFlags,
-    environment: &Environment,
-    file: FileSettings,
-    problems: &mut Vec<String>,
-) -> Option<Settings> {
-    if flags.mqtt_client.as_deref() == Some("paho") {
-        problems.push("`--mqtt-client paho`: this build has only rumqttc".to_owned());
-    }
-    let broker = settle_broker(flags, file.broker.as_ref(), problems);
-    let credentials = settle_credentials(environment, &file, problems);
-    let tls = settle_tls(&file, problems);
-    let topics = settle_topics(flags, environment, &file, problems);
-    let moved = flags.state.clone().or(file.state);
-    let stores = settle_stores(flags, file.stores, moved.as_deref(), problems);
-    let mount_roots = if flags.mount_root.is_empty() {
-        file.mount_roots.unwrap_or_default()
-    } else {
-        flags.mount_root.clone()
-    };
-    let mount_roots: Vec<MountPoint> = mount_roots
-        .into_iter()
-        .filter_map(|root| note(MountPoint::new(root), "mount root", problems))
-        .collect();
-    let mut limits = Limits::default();
-    let usize_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    limits.workers = file.workers.map_or(limits.workers, usize_of);
-    limits.queue = file.queue.map_or(limits.queue, usize_of);
-    limits.job_milliseconds = file.job_seconds.map_or(limits.job_milliseconds, |seconds| seconds * 1000);
-    limits.remembered_min = file.remembered_jobs.map_or(limits.remembered_min, usize_of);
-    limits.remembered_milliseconds =
-        file.remembered_days.map_or(limits.remembered_milliseconds, |days| days * 24 * 60 * 60 * 1000);
-    let topics = topics?;
-    Some(Settings {
-        broker: broker?,
-        client_id: file.client_id.unwrap_or_else(|| format!("dvs-{}", topics.node())),
-        credentials,
-        tls,
-        keep_alive_seconds: file
-            .keep_alive_seconds
-            .and_then(|seconds| u16::try_from(seconds).ok())
-            .unwrap_or(KEEP_ALIVE_SECONDS),
-        topics,
-        socket: socket_of(moved.as_deref()),
-        state: moved.unwrap_or_else(|| PathBuf::from(STATE_FOLDER)),
-        stores,
-        roots: AllowedRoots::with(mount_roots),
-        limits,
-        engine_limits: EngineLimits { stop_seconds: file.stop_seconds.unwrap_or(60) },
-    })
-}
-
-fn settle_broker(
-    flags: &AgentFlags,
-    in_file: Option<&String>,
-    problems: &mut Vec<String>,
-) -> Option<BrokerChoice> {
-    if let Some(address) = flags.embedded_broker {
-        if cfg!(feature = "embedded-broker") {
-            return Some(BrokerChoice::Embedded(address));
-        }
-        problems.push(
-            "`--embedded-broker`: this build has no broker inside (feature `embedded-broker`)".to_owned(),
-        );
-        return None;
-    }
-    let Some(text) = flags.broker.as_ref().filter(|text| !text.is_empty()).or(in_file) else {
-        problems.push("no broker is named: `-b BROKER`, MQTT_BROKER or `broker` in the file".to_owned());
-        return None;
-    };
-    note(BrokerUrl::parse(text), "broker", problems).map(BrokerChoice::At)
-}
-
-fn settle_credentials(
-    environment: &Environment,
-    file: &FileSettings,
-    problems: &mut Vec<String>,
-) -> Option<Credentials> {
-    let from_file = file.password_file.as_ref().and_then(|path| match std::fs::read_to_string(path) {
-        Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-        Err(error) => {
-            problems.push(format!("cannot read `mqtt.password_file` `{}`: {error}", path.display()));
-            None
-        }
-    });
-    let user = environment.user.clone().or_else(|| file.user.clone());
-    let password = environment.password.clone().or(from_file);
-    match (user, password) {
-        (Some(user), password) => Some(Credentials::new(user, password.unwrap_or_default())),
-        (None, Some(_)) => {
-            problems
-                .push("there is a password for the broker and no user: `mqtt.user` or MQTT_USER".to_owned());
-            None
-        }
-        (None, None) => None,
-    }
-}
-
-fn settle_tls(file: &FileSettings, problems: &mut Vec<String>) -> TlsFiles {
-    let identity = match (&file.certificate_file, &file.key_file) {
-        (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
-        (None, None) => None,
-        _ => {
-            problems.push("`mqtt.certificate_file` and `mqtt.key_file` go together".to_owned());
-            None
-        }
-    };
-    TlsFiles { authorities: file.authorities_file.clone(), identity }
-}
-
-fn settle_topics(
-    flags: &AgentFlags,
-    environment: &Environment,
-    file: &FileSettings,
-    problems: &mut Vec<String>,
-) -> Option<Topics> {
-    let mut words = TopicWords::default();
-    for (word, spelling) in &file.topics {
-        let place = match *word {
-            "docker" => &mut words.docker,
-            "volumes" => &mut words.volumes,
-            "create" => &mut words.create,
-            "delete" => &mut words.delete,
-            "sip" => &mut words.sip,
-            "jobs" => &mut words.jobs,
-            "failed" => &mut words.failed,
-            _ => &mut words.agent,
-        };
-        place.clone_from(spelling);
-    }
-    let name = flags.node.as_ref().or(file.node.as_ref()).unwrap_or(&environment.host_name);
-    let node = note(NodeName::new(name.as_str()), "node", problems)?;
-    note(Topics::new(words, node), "topics", problems)
-}
-
-fn settle_stores(
-    flags: &AgentFlags,
-    in_file: Option<Vec<String>>,
-    state: Option<&Path>,
-    problems: &mut Vec<String>,
-) -> Vec<(StoreName, Url)> {
-    let texts = if flags.store.is_empty() { in_file.unwrap_or_default() } else { flags.store.clone() };
-    if texts.is_empty() {
-        let folder = state.unwrap_or(Path::new(STATE_FOLDER)).join("volumes");
-        let default =
-            StoreName::new("loop").ok().zip(Url::parse(&format!("loop://{}", folder.display())).ok());
-        return default.into_iter().collect();
-    }
-    let mut stores = Vec::new();
-    for text in texts {
-        let Some((name, url)) = text.split_once('=') else {
-            problems
-                .push(format!("store `{text}` is not NAME=URL, such as loop=loop:///var/lib/dvs/volumes"));
-            continue;
-        };
-        let name = note(StoreName::new(name), "store", problems);
-        let url = Url::parse(url).map_err(|error| problems.push(format!("store `{text}`: {error}"))).ok();
-        stores.extend(name.zip(url));
-    }
-    stores
-}
-
-fn note<T>(
-    result: Result<T, dvs_domain::failure::Failure>,
-    what: &str,
-    problems: &mut Vec<String>,
-) -> Option<T> {
-    result.map_err(|failure| problems.push(format!("{what}: {}", failure.chain()))).ok()
+fn read_file(config: Option<&Path>, problems: &mut Vec<String>) -> FileSettings {
+    FileSettings::read(config.unwrap_or(Path::new(CONFIG_FILE)), config.is_some(), problems)
 }
 
 #[cfg(test)]
@@ -323,7 +189,7 @@ mod tests {
         )
         .unwrap();
         assert!(
-            matches!(&settings.broker, BrokerChoice::At(url) if url.to_string().contains("flag.example"))
+            matches!(&settings.broker, Some(BrokerChoice::At(url)) if url.to_string().contains("flag.example"))
         );
         assert_eq!(settings.topics.subscription(), "docker/n1/volumes/#");
         assert_eq!(settings.stores[0].0.as_str(), "a");
@@ -353,8 +219,11 @@ mod tests {
             mount_root: vec!["data".to_owned()],
             ..AgentFlags::default()
         };
-        let Problems(problems) =
-            gather(&flags, "brokr = 'x'\n[mqtt]\npassword_file = '/nowhere'\n").unwrap_err();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dvs.toml");
+        std::fs::write(&path, "brokr = 'x'\n[mqtt]\npassword_file = '/nowhere'\n").unwrap();
+        let flags = AgentFlags { config: Some(path), ..flags };
+        let Problems(problems) = Settings::gather_with_broker(&flags, &environment()).unwrap_err();
         for part in
             ["brokr", "no broker is named", "/nowhere", "node name `sip`", "`nothing`", "`a b`", "`data`"]
         {
@@ -369,5 +238,41 @@ mod tests {
     fn an_empty_broker_variable_counts_as_absent() {
         let flags = AgentFlags { broker: Some(String::new()), ..AgentFlags::default() };
         assert!(gather(&flags, "broker = 'b'").is_ok());
+    }
+
+    #[test]
+    fn only_who_takes_or_sends_jobs_needs_a_broker() {
+        assert!(gather(&AgentFlags::default(), "").unwrap().broker.is_none());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dvs.toml");
+        std::fs::write(&path, "").unwrap();
+        let flags = AgentFlags { config: Some(path), ..AgentFlags::default() };
+        let Problems(problems) = Settings::gather_with_broker(&flags, &environment()).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        let flags = AgentFlags { broker: Some("b".to_owned()), ..flags };
+        assert!(Settings::gather_with_broker(&flags, &environment()).is_ok());
+    }
+
+    #[test]
+    fn the_socket_is_where_the_state_folder_of_flag_or_file_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dvs.toml");
+        std::fs::write(&path, "state = '/in/file'\n").unwrap();
+        let flag = Some(Path::new("/in/flag"));
+        assert_eq!(socket_for(Some(&path), None).unwrap(), PathBuf::from("/in/file/agent.sock"));
+        assert_eq!(socket_for(Some(&path), flag).unwrap(), PathBuf::from("/in/flag/agent.sock"));
+        assert!(socket_for(Some(Path::new("/nowhere/dvs.toml")), None).is_err());
+    }
+
+    #[test]
+    fn a_state_folder_whose_socket_cannot_be_opened_is_a_problem() {
+        let with_state = |length: usize| {
+            let state = format!("/{}", "s".repeat(length - "//agent.sock".len()));
+            gather(&AgentFlags { state: Some(PathBuf::from(state)), ..AgentFlags::default() }, "")
+        };
+        assert!(with_state(107).is_ok());
+        let Problems(problems) = with_state(108).unwrap_err();
+        assert!(problems[0].contains("s/agent.sock`") && problems[0].contains("--state"), "{problems:?}");
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
 use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Phase};
-use dvs_domain::mount_point::AllowedRoots;
+use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::ports::{Answers, Arrival, Change, Clock, IntakeClosed, JobIntake, Journal};
 use futures::FutureExt;
 use std::collections::{BTreeMap, VecDeque};
@@ -48,6 +48,8 @@ pub struct EngineParts {
     pub clock: Arc<dyn Clock>,
     /// Where jobs may mount.
     pub roots: AllowedRoots,
+    /// Where they must not, although it is below a root, and what is there.
+    pub reserved: Vec<(MountPoint, String)>,
     /// Limits.
     pub limits: EngineLimits,
 }
@@ -194,7 +196,8 @@ impl Engine {
     fn event_of(&self, arrival: Arrival) -> Event {
         match arrival {
             Arrival::Job(job) => {
-                match admit(&job, &self.parts.roots, &self.parts.worker.stores, &self.parts.worker.node) {
+                let EngineParts { roots, reserved, worker, .. } = &self.parts;
+                match admit(&job, roots, reserved, &worker.stores, &worker.node) {
                     Ok(()) => Event::Requested(job),
                     Err(failure) => refused(Refusal::of(&job, &failure)),
                 }

@@ -13,6 +13,6 @@ mod work;
 pub use engine::{Arrivals, Engine, EngineLimits, EngineParts, Intake, intake};
 pub use engines::NoEngines;
 pub use node::Node;
-pub use start::{Started, in_doubt};
+pub use start::{InDoubt, Started};
 pub use stores::Stores;
 pub use work::Worker;

@@ -2,14 +2,14 @@
 //! trouble reported. Waits for no broker and no container engine.
 
 use super::Worker;
-use dvs_domain::attachment::Attachment;
+use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::JobKind;
+use dvs_domain::job::{JobKey, JobRequest, Target};
 use dvs_domain::ledger::{JobRecord, Phase};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::volume::Entry;
 use futures::StreamExt;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Volumes that are attached side by side.
 const ATTACHING_AT_ONCE: usize = 8;
@@ -23,27 +23,62 @@ pub struct Started {
     pub troubled: usize,
 }
 
-/// The mount points of jobs that a restart has cut off, and what those jobs want.
-#[must_use]
-pub fn in_doubt<'a>(jobs: impl IntoIterator<Item = &'a JobRecord>) -> BTreeMap<MountPoint, JobKind> {
-    jobs.into_iter()
-        .filter(|record| record.phase == Phase::Accepted)
-        .filter_map(|record| {
-            Some((record.job.request.target().mount_point()?.clone(), record.job.request.kind()))
+/// What jobs are about that a restart has cut off: done again, or undone, by those jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InDoubt {
+    creates: BTreeSet<JobKey>,
+    deletes: Vec<Target>,
+}
+
+impl InDoubt {
+    /// What `jobs` are about, as far as a restart has cut them off.
+    #[must_use]
+    pub fn of<'a>(jobs: impl IntoIterator<Item = &'a JobRecord>) -> Self {
+        let mut in_doubt = Self::default();
+        for record in jobs {
+            let cut_off = match &record.phase {
+                Phase::Accepted => true,
+                Phase::Finished(finished) => finished.owes_undo,
+            };
+            match &record.job.request {
+                JobRequest::Create(_) if cut_off => {
+                    in_doubt.creates.insert(record.key());
+                }
+                JobRequest::Delete(delete) if cut_off => {
+                    in_doubt.deletes.push(delete.target.clone());
+                }
+                JobRequest::Create(_) | JobRequest::Delete(_) => {}
+            }
+        }
+        in_doubt
+    }
+
+    /// Whether a create has meant this attachment that has not ended.
+    #[must_use]
+    pub fn is_being_made(&self, attachment: &Attachment) -> bool {
+        attachment.holders.iter().any(|holder| match holder {
+            Holder::Job(key) => self.creates.contains(key),
+            Holder::Docker(_) => false,
         })
-        .collect()
+    }
+
+    /// Whether a delete may have been decided of what is attached there.
+    #[must_use]
+    pub fn is_being_deleted(&self, attachment: &Attachment) -> bool {
+        self.deletes.iter().any(|target| match target.mount_point() {
+            Some(mount_point) => *mount_point == attachment.mount_point,
+            None => target.given_name() == Some(&attachment.volume.name),
+        })
+    }
 }
 
 impl Worker {
     /// Attaches what should be attached. What a cut-off job is about (`in_doubt`) is left to that job, except
     /// that a volume whose delete was not decided is attached until the job is decided afresh.
-    pub async fn start(&self, in_doubt: &BTreeMap<MountPoint, JobKind>) -> Started {
+    pub async fn start(&self, in_doubt: &InDoubt) -> Started {
         let attachments: Vec<Attachment> = self.node.book(|book| book.iter().cloned().collect());
         let mut results = futures::stream::iter(attachments)
-            .map(|attachment| async move {
-                let doubt = in_doubt.get(&attachment.mount_point).copied();
-                self.start_one(&attachment, doubt).await
-            })
+            .map(|attachment| async move { self.start_one(&attachment, in_doubt).await })
             .buffer_unordered(ATTACHING_AT_ONCE);
         let mut started = Started::default();
         while let Some(attached) = results.next().await {
@@ -58,15 +93,15 @@ impl Worker {
     }
 
     /// Whether the volume is attached; `None` when that is its job's business.
-    async fn start_one(&self, attachment: &Attachment, doubt: Option<JobKind>) -> Option<bool> {
-        if doubt == Some(JobKind::Create) {
+    async fn start_one(&self, attachment: &Attachment, in_doubt: &InDoubt) -> Option<bool> {
+        if in_doubt.is_being_made(attachment) {
             return None;
         }
         let Err(failure) = self.attach_again(attachment).await else {
             self.node.note(&attachment.mount_point, None);
             return Some(true);
         };
-        if doubt == Some(JobKind::Delete) && failure.code() == FailureCode::NotFound {
+        if in_doubt.is_being_deleted(attachment) && failure.code() == FailureCode::NotFound {
             return None; // Its delete was decided: the job clears away.
         }
         self.guard_and_note(attachment, failure).await;

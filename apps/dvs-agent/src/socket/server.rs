@@ -43,27 +43,21 @@ struct Shown {
 /// left is replaced: the journal's lock has shown that no other agent runs here.
 ///
 /// # Errors
-/// When the folder cannot be made, or something that is no socket has that path.
+/// `store-unavailable`, naming the path, when the folder cannot be made, or something that is no socket is there.
 pub fn serve(
     path: &FilePath,
     stores: Arc<Stores>,
     node: Arc<Node>,
     status: Arc<dyn Fn() -> Status + Send + Sync>,
-) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path)?,
-        Ok(_) => return Err(io::Error::other(format!("`{}` is there and is no socket", path.display()))),
-        Err(_) => {}
-    }
-    // Bound under a name of its own and renamed once it is closed to others: nobody can open it in between.
-    let private = path.with_extension("new");
-    let _absent = std::fs::remove_file(&private);
-    let listener = UnixListener::bind(&private)?;
-    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&private, path)?;
+) -> Result<(), Failure> {
+    let listener = listen(path).map_err(|error| {
+        Failure::new(
+            FailureCode::StoreUnavailable,
+            format!("cannot open the agent's socket `{}`", path.display()),
+        )
+        .caused_by(error)
+        .with_hint("run as root, or name another folder with `--state DIR`")
+    })?;
     let router = Router::new()
         .route("/v1/status", get(show_status))
         .route("/v1/volumes", get(list))
@@ -76,6 +70,24 @@ pub fn serve(
         }
     });
     Ok(())
+}
+
+fn listen(path: &FilePath) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::other("something is there that is no socket")),
+        Err(_) => {}
+    }
+    // Bound under a name of its own and renamed once it is closed to others: nobody can open it in between.
+    let private = path.with_extension("new");
+    let _absent = std::fs::remove_file(&private);
+    let listener = UnixListener::bind(&private)?;
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&private, path)?;
+    Ok(listener)
 }
 
 async fn show_status(State(shown): State<Shown>) -> Json<Status> {

@@ -14,8 +14,8 @@ pub struct VolumeView {
     pub store: String,
     /// Its name there.
     pub name: String,
-    /// `attached`, `not-attached` (it should be, see `reason`), `unattached` (it need not be), `damaged` or
-    /// `unavailable`.
+    /// `attached`, `not-attached` (it should be, see `reason`), `unattached` (it need not be), `damaged`,
+    /// `unavailable`, or `missing` (it should be attached, and its store does not have it).
     pub state: String,
     /// What is wrong, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +71,8 @@ impl From<FailureReport> for FailureView {
     }
 }
 
-/// Every volume: what the stores list, and what should be attached though its store does not answer.
+/// Every volume: what the stores list, and what should be attached though its store does not answer or does not
+/// have it.
 pub(super) async fn all(stores: &Stores, node: &Node) -> Vec<VolumeView> {
     let mut views = Vec::new();
     for (name, store) in stores.iter() {
@@ -84,6 +85,14 @@ pub(super) async fn all(stores: &Stores, node: &Node) -> Vec<VolumeView> {
             Err(failure) => views.extend(of_silent_store(name, node, &failure)),
         }
     }
+    let unlisted = node.book(|book| {
+        let is_listed = |id: &VolumeId| {
+            views.iter().any(|view| view.store == id.store.as_str() && view.name == id.name.as_str())
+        };
+        let ids = book.iter().map(|attachment| attachment.volume.clone());
+        ids.filter(|id| !is_listed(id)).collect::<Vec<_>>()
+    });
+    views.extend(unlisted.iter().map(|id| missing(id, stores, node)));
     views
 }
 
@@ -94,7 +103,11 @@ pub(super) async fn one(
     store: Option<&StoreName>,
     name: &VolumeName,
 ) -> Result<Option<VolumeView>, Failure> {
-    let Some((id, entry)) = stores.find(store, name).await? else { return Ok(None) };
+    let Some((id, entry)) = stores.find(store, name).await? else {
+        let meant = |id: &VolumeId| id.name == *name && store.is_none_or(|store| *store == id.store);
+        let attached = node.book(|book| book.iter().map(|it| it.volume.clone()).find(meant));
+        return Ok(attached.map(|id| missing(&id, stores, node)));
+    };
     let adapter = stores.get(&id.store)?;
     Ok(Some(of_entry(&id.store, adapter.as_ref(), node, entry).await))
 }
@@ -119,6 +132,16 @@ fn of_silent_store(store: &StoreName, node: &Node, failure: &Failure) -> Vec<Vol
     });
     let unavailable = |id: &VolumeId| attached_or_not(id, node, Some(("unavailable", failure.chain())), None);
     attached.iter().map(unavailable).collect()
+}
+
+/// What the node's book has and no store.
+fn missing(id: &VolumeId, stores: &Stores, node: &Node) -> VolumeView {
+    let reason = match stores.get(&id.store) {
+        // The book is written first and cleared last.
+        Ok(_) => "its store does not have it, unless a job is making or removing it right now".to_owned(),
+        Err(failure) => failure.chain(),
+    };
+    attached_or_not(id, node, Some(("missing", reason)), None)
 }
 
 fn attached_or_not(
@@ -160,5 +183,61 @@ fn figures(volume: &Volume, allocated_bytes: Option<u64>) -> Figures {
         mode: spec.mode.to_string(),
         made_by: volume.made_by.as_ref().map(ToString::to_string),
         made_at_milliseconds: volume.made_at.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use dvs_domain::attachment::Attachment;
+    use dvs_domain::mount_point::MountPoint;
+    use dvs_domain::ports::{Change, Journal, Remembered};
+    use dvs_store_fake::FakeStore;
+    use std::sync::Arc;
+
+    struct NoJournal;
+
+    #[async_trait]
+    impl Journal for NoJournal {
+        async fn load(&self) -> Result<Remembered, Failure> {
+            Ok(Remembered::default())
+        }
+
+        async fn commit(&self, _: &[Change]) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    fn attachment(store: &str, mount_point: &str) -> Attachment {
+        Attachment {
+            volume: VolumeId {
+                store: StoreName::new(store).unwrap(),
+                name: VolumeName::new("lost").unwrap(),
+            },
+            mount_point: MountPoint::new(mount_point).unwrap(),
+            made_directories: Vec::new(),
+            holders: Default::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_should_be_attached_and_no_store_has_is_shown_as_missing() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let store = FakeStore::at(StoreName::new("here").unwrap(), folder.path()).unwrap();
+        let stores = Stores::new(vec![Arc::new(store)]).unwrap();
+        let node =
+            Node::new(Arc::new(NoJournal), [attachment("here", "/mnt/a"), attachment("gone", "/mnt/b")]);
+
+        let views = all(&stores, &node).await;
+        let told: Vec<_> = views.iter().map(|view| (view.store.as_str(), view.state.as_str())).collect();
+        assert_eq!(told, [("here", "missing"), ("gone", "missing")]);
+        assert_eq!(views[0].mount_point.as_deref(), Some("/mnt/a"));
+        assert!(views[0].reason.as_ref().unwrap().starts_with("its store does not have it"));
+        assert!(views[1].reason.as_ref().unwrap().contains("no store is called `gone`"));
+
+        let name = VolumeName::new("lost").unwrap();
+        let here = StoreName::new("here").unwrap();
+        assert_eq!(one(&stores, &node, Some(&here), &name).await.unwrap().as_ref(), Some(&views[0]));
     }
 }

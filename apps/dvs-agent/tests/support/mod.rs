@@ -1,7 +1,7 @@
 //! A whole core over parts that live in memory: what it says, remembers and mounts can be looked at.
 
 use async_trait::async_trait;
-use dvs_agent::core::{Engine, EngineLimits, EngineParts, Intake, Node, Stores, Worker, in_doubt, intake};
+use dvs_agent::core::{Engine, EngineLimits, EngineParts, InDoubt, Intake, Node, Stores, Worker, intake};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
 use dvs_domain::ledger::{Ledger, Limits};
@@ -73,7 +73,7 @@ impl Core {
         let containers = Arc::new(Containers::default());
 
         let remembered = journal.load().await.unwrap();
-        let in_doubt = in_doubt(&remembered.jobs);
+        let in_doubt = InDoubt::of(&remembered.jobs);
         let node = Arc::new(Node::new(journal.clone(), remembered.attachments.clone()));
         let stores = Arc::new(Stores::new(vec![store.clone()]).unwrap());
         let (ledger, first) = Ledger::restore(limits, name, remembered, clock.now());
@@ -90,6 +90,7 @@ impl Core {
             answers: answers.clone(),
             clock: clock.clone(),
             roots: AllowedRoots::with([]),
+            reserved: vec![(at("/srv/images"), "the store `fake`".to_owned())],
             limits: EngineLimits { stop_seconds: 5 },
         };
         parts.worker.start(&in_doubt).await;
@@ -189,6 +190,11 @@ impl Journal for MemoryJournal {
 }
 
 impl MemoryJournal {
+    /// What losing the state folder does.
+    pub(crate) fn forget_everything(&self) {
+        *self.remembered.lock().unwrap() = Remembered::default();
+    }
+
     pub(crate) fn contents(&self) -> Remembered {
         self.remembered.lock().unwrap().clone()
     }
@@ -310,15 +316,23 @@ impl Attachments for MemoryMounts {
     }
 }
 
-/// Containers that tests name; an engine that does not answer.
+/// Containers that tests name; an engine that does not answer, or only when a gate opens.
 #[derive(Default)]
 pub(crate) struct Containers {
     pub(crate) referring: Mutex<Vec<User>>,
     pub(crate) bound: Mutex<Vec<User>>,
     pub(crate) is_silent: AtomicBool,
+    pub(crate) gate_is_closed: AtomicBool,
+    pub(crate) gate: Notify,
+    pub(crate) waiting: AtomicU64,
 }
 
 impl Containers {
+    pub(crate) fn open_gate(&self) {
+        self.gate_is_closed.store(false, Ordering::SeqCst);
+        self.gate.notify_waiters();
+    }
+
     fn ask(&self, users: &Mutex<Vec<User>>) -> Result<Vec<User>, Failure> {
         if self.is_silent.load(Ordering::SeqCst) {
             return Err(Failure::new(FailureCode::StoreUnavailable, "engine `docker` does not answer"));
@@ -330,6 +344,11 @@ impl Containers {
 #[async_trait]
 impl VolumeUsers for Containers {
     async fn users_of(&self, _: &VolumeId, _: Option<&MountPoint>) -> Result<Vec<User>, Failure> {
+        while self.gate_is_closed.load(Ordering::SeqCst) {
+            let opened = self.gate.notified();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            opened.await;
+        }
         self.ask(&self.referring)
     }
 

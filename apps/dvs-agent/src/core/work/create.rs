@@ -1,6 +1,6 @@
 //! Create: a record of what is meant, the volume, the mount.
 
-use super::{Achieved, Stop, Worker};
+use super::{Achieved, Attempts, Stop, Worker};
 use crate::core::control::JobControl;
 use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
@@ -13,6 +13,24 @@ use dvs_domain::volume::{Entry, Volume, VolumeId};
 use std::collections::BTreeSet;
 
 impl Worker {
+    /// Creates after a restart has cut off an attempt. When this one fails too, what that one has made is undone
+    /// with it, however early this one failed.
+    pub(super) async fn create_again(
+        &self,
+        request: &CreateRequest,
+        attempts: &Attempts<'_>,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        match self.create(request, attempts.key, control).await {
+            // What an attempt before the restart has changed is changed by this job.
+            Ok(achieved) => Ok(Achieved { changed: true, ..achieved }),
+            Err(stop) => Err(match self.undo(request, attempts).await {
+                Ok(()) => stop,
+                Err(undo) => stop.undo_failed(undo),
+            }),
+        }
+    }
+
     pub(super) async fn create(
         &self,
         request: &CreateRequest,
@@ -43,25 +61,25 @@ impl Worker {
         };
 
         let known = self.node.book(|book| book.at(mount_point).cloned());
-        if known.is_none() {
+        let newly_meant = known.is_none();
+        if newly_meant {
             self.refuse_blind_containers(mount_point).await?;
         }
         if control.is_abandoned() {
             return Err(Stop::Abandoned);
         }
         let attachment = self.mean_to_attach(&id, mount_point, key, known).await?;
-        // An attempt that a restart cut off has the same key: what it made is made by this job.
-        let held = attachment.holders.contains(&Holder::Job(key.clone())).then_some(&attachment);
+        let held = newly_meant.then_some(&attachment);
         let created = match self.make(store, &volume, request).await {
             Ok(created) => created,
             Err(failure) => return Err(self.undo_create(failure, None, store, held).await.into()),
         };
-        let made = made_by(&created, key).then_some(&id.name);
+        let made = (created == Created::New).then_some(&id.name);
         if let Err(failure) = self.show(store, &attachment).await {
             return Err(self.undo_create(failure, made, store, held).await.into());
         }
         if !control.try_end() {
-            self.take_back(store, made, held).await;
+            self.take_back(store, made, held).await.into_iter().for_each(|undo| report(Err::<(), _>(undo)));
             return Err(Stop::Abandoned);
         }
         Ok(Achieved { changed: made.is_some() || held.is_some(), volume: Some(id) })
@@ -219,47 +237,46 @@ impl Worker {
     /// Takes back what a failed attempt has made, keeping `failure` and what could not be undone.
     async fn undo_create(
         &self,
-        mut failure: Failure,
+        failure: Failure,
         made: Option<&VolumeName>,
         store: &dyn VolumeStore,
         held: Option<&Attachment>,
     ) -> Failure {
-        let mut undone = Vec::new();
-        if let Some(name) = made {
-            undone.push(store.destroy(name).await.map(|_| ()));
-        }
-        if let Some(attachment) = held {
-            undone.push(self.node.release(&attachment.mount_point, self.attachments.as_ref()).await);
-        }
-        for undo in undone.into_iter().filter_map(Result::err) {
-            failure = failure.undo_failed(undo);
-        }
-        failure
+        self.take_back(store, made, held).await.into_iter().fold(failure, Failure::undo_failed)
     }
 
-    /// Undoes a create that came true after its time.
-    async fn take_back(&self, store: &dyn VolumeStore, made: Option<&VolumeName>, held: Option<&Attachment>) {
-        if let Some(attachment) = held {
-            report(self.hide(store, attachment).await);
+    /// Takes back what attempts of a create have made, and says what could not be. What stays visible also stays
+    /// whole, and remembered.
+    pub(super) async fn take_back(
+        &self,
+        store: &dyn VolumeStore,
+        made: Option<&VolumeName>,
+        held: Option<&Attachment>,
+    ) -> Vec<Failure> {
+        if let Some(attachment) = held
+            && let Err(failure) = self.hide(store, attachment).await
+        {
+            return vec![failure];
         }
-        if let Some(name) = made {
-            report(store.destroy(name).await);
-        }
-        if let Some(attachment) = held {
-            report(self.clear_away(attachment).await);
-        }
+        let destroyed = match made {
+            Some(name) => store.destroy(name).await.map(drop),
+            None => Ok(()),
+        };
+        let cleared = match held {
+            Some(attachment) => self.clear_away(attachment).await,
+            None => Ok(()),
+        };
+        [destroyed, cleared].into_iter().filter_map(Result::err).collect()
     }
 
-    pub(super) async fn hide(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
+    /// Needs no source, which may be what failed, where nothing is mounted.
+    async fn hide(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
+        let there = &attachment.mount_point;
+        if !matches!(self.attachments.survey(there).await?.mounted, Some(Mounted::Something(_))) {
+            return Ok(());
+        }
         let source = store.source(&attachment.volume.name).await?;
-        self.attachments.detach(&source, &attachment.mount_point).await.map(|_| ())
-    }
-}
-
-fn made_by(created: &Created, key: &JobKey) -> bool {
-    match created {
-        Created::New => true,
-        Created::AlreadyThere(volume) => volume.made_by.as_ref() == Some(key),
+        self.attachments.detach(&source, there).await.map(drop)
     }
 }
 

@@ -44,8 +44,10 @@ impl Worker {
             }
             None => false,
         };
-        if let Some(attachment) = &found.attachment {
-            self.clear_away(attachment).await?;
+        if let Some(attachment) = &found.attachment
+            && let Err(failure) = self.clear_away(attachment).await
+        {
+            return Err(Stop::FailedLate(failure, found.volume));
         }
         let changed = changed || found.attachment.is_some();
         if control.try_end() {
@@ -72,7 +74,7 @@ impl Worker {
             .with_hint("DVS deletes only what it has made"));
         }
         let Some((volume, _)) = self.stores.find(target.store.as_ref(), &target.name()).await? else {
-            return Ok(None);
+            return Ok(self.left_of_deleted(target));
         };
         let attachment = self.node.book(|book| book.of(&volume).cloned());
         match (target.mount_point(), &attachment) {
@@ -82,6 +84,17 @@ impl Worker {
             )),
             _ => Ok(Some(Found { volume, attachment })),
         }
+    }
+
+    /// What a delete by name has left when it was cut off after its decision: the attachment of a volume that is
+    /// gone.
+    fn left_of_deleted(&self, target: &Target) -> Option<Found> {
+        let name = target.given_name().filter(|_| target.mount_point().is_none())?;
+        let is_meant = |volume: &VolumeId| {
+            volume.name == *name && target.store.as_ref().is_none_or(|store| *store == volume.store)
+        };
+        let attachment = self.node.book(|book| book.iter().find(|found| is_meant(&found.volume)).cloned())?;
+        Some(Found { volume: attachment.volume.clone(), attachment: Some(attachment) })
     }
 
     /// Removes the directories that DVS made, and forgets the attachment.
@@ -135,12 +148,16 @@ impl Worker {
         }
         let Err(stop) = destroy(store, name, control).await else { return Ok(()) };
         let stop = match stop {
-            Stop::Failed(failure) => Stop::Failed(self.naming_holders(failure, &source, mount_point).await),
-            Stop::Abandoned => Stop::Abandoned,
+            Stop::Failed(failure) => {
+                let failure = self.naming_holders(failure, &source, mount_point).await;
+                if matches!(store.look_up(name).await, Ok(None)) {
+                    // Its end was decided: what failed came after, and the source leads nowhere.
+                    return Err(Stop::FailedLate(failure, found.volume.clone()));
+                }
+                Stop::Failed(failure)
+            }
+            stop => stop,
         };
-        if matches!(store.look_up(name).await, Ok(None)) {
-            return Err(stop); // Its end was decided: what failed came after, and the source leads nowhere.
-        }
         Err(match self.show_again(&source, attachment).await {
             Ok(()) => stop,
             Err(undo) => stop.undo_failed(undo),

@@ -8,10 +8,11 @@ use super::control::JobControl;
 use super::{Node, Stores};
 use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::Failure;
-use dvs_domain::job::{Job, JobRequest};
+use dvs_domain::job::{Job, JobKey, JobRequest};
 use dvs_domain::ledger::{Attempt, Event, Outcome};
 use dvs_domain::ports::{Attachments, Clock, VolumeUsers};
-use dvs_domain::volume::VolumeId;
+use dvs_domain::time::Timestamp;
+use dvs_domain::volume::{Volume, VolumeId};
 use std::sync::Arc;
 
 /// Makes jobs true, over the ports.
@@ -28,6 +29,25 @@ pub struct Worker {
     pub clock: Arc<dyn Clock>,
 }
 
+/// All attempts of one job, over restarts. A sender may use an id again once its job is forgotten, so that the
+/// key alone does not tell what this job has made.
+struct Attempts<'a> {
+    key: &'a JobKey,
+    received: Timestamp,
+}
+
+impl Attempts<'_> {
+    /// Whether one of them has made `volume`.
+    fn made(&self, volume: &Volume) -> bool {
+        self.bears_name_of(volume) && volume.made_at >= self.received
+    }
+
+    /// Whether `volume` was made by a job of this key, now or long ago.
+    fn bears_name_of(&self, volume: &Volume) -> bool {
+        volume.made_by.as_ref() == Some(self.key)
+    }
+}
+
 /// What work has come to.
 #[derive(Debug)]
 struct Achieved {
@@ -40,6 +60,8 @@ struct Achieved {
 enum Stop {
     /// A step failed, and what was done is undone.
     Failed(Failure),
+    /// A step failed when the end of this volume was decided already.
+    FailedLate(Failure, VolumeId),
     /// It was abandoned, and what was done is undone.
     Abandoned,
 }
@@ -49,6 +71,7 @@ impl Stop {
     fn undo_failed(self, undo: Failure) -> Self {
         match self {
             Self::Failed(failure) => Self::Failed(failure.undo_failed(undo)),
+            Self::FailedLate(failure, volume) => Self::FailedLate(failure.undo_failed(undo), volume),
             Self::Abandoned => {
                 create::report(Err::<(), _>(undo));
                 Self::Abandoned
@@ -70,11 +93,18 @@ impl Worker {
         let subject = format!("cannot {} {}", key.kind, job.request.target());
         let result = match (&job.request, attempt) {
             (JobRequest::Create(create), Attempt::Do) => self.create(create, &key, control).await,
-            (JobRequest::Delete(delete), Attempt::Do) => self.delete(delete, control).await,
-            (JobRequest::Create(create), Attempt::Undo) => {
-                self.undo_overdue_create(create, &key, control).await
+            (JobRequest::Create(create), Attempt::Redo { received }) => {
+                self.create_again(create, &Attempts { key: &key, received }, control).await
             }
-            (JobRequest::Delete(delete), Attempt::Undo) => self.settle_overdue_delete(delete, control).await,
+            (JobRequest::Delete(delete), Attempt::Do | Attempt::Redo { .. }) => {
+                self.delete(delete, control).await
+            }
+            (JobRequest::Create(create), Attempt::Undo { received }) => {
+                self.undo_overdue_create(create, &Attempts { key: &key, received }, control).await
+            }
+            (JobRequest::Delete(delete), Attempt::Undo { .. }) => {
+                self.settle_overdue_delete(delete, control).await
+            }
         };
         match result {
             Ok(achieved) => Event::Ended {
@@ -83,10 +113,9 @@ impl Worker {
                 volume: achieved.volume,
                 changed: achieved.changed,
             },
-            Err(Stop::Failed(failure)) => {
-                let failure = failure.while_doing(subject);
-                tracing::warn!(job = %key, code = %failure.code(), "{}", failure.chain());
-                if control.try_end() { Event::failed(key, &failure, None) } else { Event::Released(key) }
+            Err(Stop::Failed(failure)) => failed(key, &failure.while_doing(subject), None, control),
+            Err(Stop::FailedLate(failure, volume)) => {
+                failed(key, &failure.while_doing(subject), Some(volume), control)
             }
             Err(Stop::Abandoned) => {
                 tracing::warn!(job = %key, "work that took too long has returned, and is undone");
@@ -100,4 +129,13 @@ impl Worker {
         let survey = self.attachments.survey(&attachment.mount_point).await?;
         self.attachments.attach(&source, &attachment.mount_point, &survey.missing).await
     }
+}
+
+/// The end of work that failed, and the volume that is gone all the same.
+fn failed(key: JobKey, failure: &Failure, gone: Option<VolumeId>, control: &JobControl) -> Event {
+    tracing::warn!(job = %key, code = %failure.code(), "{}", failure.chain());
+    if !control.try_end() {
+        return Event::Released(key);
+    }
+    Event::Ended { key, outcome: Outcome::Failed(failure.report()), changed: gone.is_some(), volume: gone }
 }

@@ -1,43 +1,54 @@
 //! Jobs whose time ran out while the agent was down: what a cut-off attempt left is brought to a clean end.
 
-use super::create::report;
-use super::{Achieved, Stop, Worker};
+use super::create::{damaged, report};
+use super::{Achieved, Attempts, Stop, Worker};
 use crate::core::control::JobControl;
 use dvs_domain::attachment::Holder;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{CreateRequest, DeleteRequest, JobKey};
-use dvs_domain::volume::Entry;
+use dvs_domain::job::{CreateRequest, DeleteRequest};
+use dvs_domain::volume::{Entry, VolumeId};
 
 impl Worker {
-    /// Undoes what a cut-off create left: only what that very job has made.
     pub(super) async fn undo_overdue_create(
         &self,
         request: &CreateRequest,
-        key: &JobKey,
+        attempts: &Attempts<'_>,
         control: &JobControl,
     ) -> Result<Achieved, Stop> {
+        let stop = overdue(control);
+        Err(match self.undo(request, attempts).await {
+            Ok(()) => stop,
+            Err(undo) => stop.undo_failed(undo),
+        })
+    }
+
+    /// Undoes what attempts of a create have left: only what that very job has made.
+    pub(super) async fn undo(&self, request: &CreateRequest, attempts: &Attempts<'_>) -> Result<(), Failure> {
         let target = &request.target;
         let attachment =
             target.mount_point().and_then(|there| self.node.book(|book| book.at(there).cloned()));
-        let attachment = attachment.filter(|found| found.holders.contains(&Holder::Job(key.clone())));
+        let attachment =
+            attachment.filter(|found| found.holders.contains(&Holder::Job(attempts.key.clone())));
         let store_name = target.store.as_ref().unwrap_or(self.stores.default_name());
         let store = self.stores.get(store_name)?.as_ref();
         let made = match store.look_up(&target.name()).await? {
-            Some(Entry::Sound(volume)) => volume.made_by.as_ref() == Some(key),
-            _ => false,
+            Some(Entry::Sound(volume)) if attempts.bears_name_of(&volume) && !attempts.made(&volume) => {
+                // An earlier job of this key has made it, and attached it: that stays as it was.
+                return match &attachment {
+                    Some(attachment) => self.attach_again(attachment).await,
+                    None => Ok(()),
+                };
+            }
+            Some(Entry::Sound(volume)) => attempts.made(&volume),
+            // Who has made it cannot be read any more.
+            Some(Entry::Damaged { name, reason }) => {
+                return Err(damaged(&VolumeId { store: store_name.clone(), name }, &reason));
+            }
+            None => false,
         };
-        if let Some(attachment) = &attachment
-            && store.look_up(&attachment.volume.name).await?.is_some()
-        {
-            self.hide(store, attachment).await?;
-        }
-        if made {
-            store.destroy(&target.name()).await?;
-        }
-        if let Some(attachment) = &attachment {
-            self.clear_away(attachment).await?;
-        }
-        Err(overdue(control))
+        let name = target.name();
+        let failures = self.take_back(store, made.then_some(&name), attachment.as_ref()).await;
+        failures.into_iter().reduce(Failure::undo_failed).map_or(Ok(()), Err)
     }
 
     /// A delete that was decided is finished; one that was not leaves the volume attached, as it was.

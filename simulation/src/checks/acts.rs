@@ -1,0 +1,233 @@
+//! Acts: what the agent does to volumes and mount points, judged before it happens.
+
+use crate::world::disk::Inode;
+use crate::world::faults::Call;
+use crate::world::kernel::Mount;
+use crate::world::life::CallUnderWay;
+use crate::world::{LIMITS, World};
+use dvs_domain::job::{JobKey, JobKind};
+use dvs_domain::ledger::{JobRecord, Phase};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::volume::{Volume, VolumeId};
+
+impl World {
+    /// One operation at a time on one volume and on one place; no more at once than there are workers.
+    pub(crate) fn check_alone(&mut self, begun: &CallUnderWay) {
+        if !changes_something(begun.call) {
+            return;
+        }
+        let meets = |other: &&CallUnderWay| {
+            let same_volume = begun.volume.is_some() && begun.volume == other.volume;
+            let same_place = match (&begun.mount_point, &other.mount_point) {
+                (Some(one), Some(other)) => one.overlaps(other),
+                _ => false,
+            };
+            changes_something(other.call) && (same_volume || same_place)
+        };
+        if let Some(other) = self.life.calls.iter().find(meets) {
+            let what = format!("`{}` begins beside {other:?}", begun.call.as_str());
+            self.violate("in-order-per-lane", what);
+        }
+        let under_way = self.life.calls.iter().filter(|call| changes_something(call.call)).count();
+        if self.life.working_since.is_some() && LIMITS.workers + LIMITS.stuck < under_way {
+            self.violate("bounded-workers", format_args!("{under_way} operations are under way"));
+        }
+    }
+
+    /// A volume is going to be made for a job.
+    pub(crate) fn check_create(&mut self, volume: &Volume) {
+        let Some(key) = &volume.made_by else { return };
+        match self.disk.jobs.get(key).map(|record| &record.phase) {
+            Some(Phase::Accepted) if self.life.pending_sent.contains(key) => {}
+            Some(Phase::Accepted) => {
+                self.violate("pending-before-work", format_args!("{key} is worked on before PENDING"));
+            }
+            Some(Phase::Finished(_)) if self.hangs(key) => {}
+            Some(Phase::Finished(_)) => {
+                self.violate("no-work-for-a-repeat", format_args!("{key} has ended, and is worked on"));
+            }
+            None => self.violate("record-before-work", format_args!("{key} is not on disk")),
+        }
+    }
+
+    /// An image is formatted.
+    pub(crate) fn note_formatted(&mut self, inode: Inode, volume: &Volume) {
+        let Some(key) = &volume.made_by else { return };
+        self.counts.formatted += 1;
+        if self.ghost.formatted.insert(inode, key.clone()).is_some() {
+            self.violate("no-work-for-a-repeat", format_args!("{} is formatted twice", volume.spec.id));
+        }
+    }
+
+    /// A volume is going to be destroyed: some job wants that now.
+    pub(crate) fn check_destroy(&mut self, id: &VolumeId) {
+        match self.destroyer(id) {
+            Destroyer::Undo => {}
+            Destroyer::Delete(key) if self.hangs(&key) => {
+                self.violate(
+                    "failed-changes-nothing",
+                    format_args!("{key} has failed, and only now begins to destroy {id}"),
+                );
+            }
+            Destroyer::Delete(key) if self.life.pending_sent.contains(&key) => {}
+            Destroyer::Delete(key) => {
+                self.violate("pending-before-work", format_args!("{key} is worked on before PENDING"));
+            }
+            Destroyer::Nobody => {
+                self.violate("failed-changes-nothing", format_args!("nobody wants {id} destroyed"));
+            }
+        }
+    }
+
+    /// The end of a volume is decided at this moment: nobody uses it, and everybody was asked.
+    pub(crate) fn check_decided(&mut self, id: &VolumeId, inode: Inode) {
+        let Destroyer::Delete(key) = self.destroyer(id) else { return };
+        self.ghost.decided.insert(key.clone(), id.clone());
+        self.expect_gone(&key, id);
+        let held = self.kernel.is_mounted(inode) || 0 < self.kernel.namespaces_with(inode);
+        let asked = self.ghost.asked.get(id).filter(|(_, life)| *life == self.life.number);
+        let mount_point =
+            self.disk.attachments.values().find(|there| there.volume == *id).map(|there| &there.mount_point);
+        let wrong = match asked {
+            _ if held => Some("somebody holds it".to_owned()),
+            None => Some("the engine was not asked".to_owned()),
+            Some((moment, _)) => {
+                let user = self.docker.user_since_before(id, mount_point, *moment);
+                user.map(|name| format!("container c{name} refers to it"))
+            }
+        };
+        if let Some(wrong) = wrong {
+            self.violate("never-destroyed-while-used", format_args!("{key} destroys {id}: {wrong}"));
+        }
+    }
+
+    /// The engine has said that nobody uses a volume.
+    pub(crate) fn note_unused(&mut self, id: &VolumeId) {
+        let moment = self.next_in_sequence();
+        self.ghost.asked.insert(id.clone(), (moment, self.life.number));
+    }
+
+    /// A directory is going to be made for a mount point.
+    pub(crate) fn check_directory(&mut self, directory: &MountPoint, mount_point: &MountPoint) {
+        let mut attachments = self.disk.attachments.values();
+        if !attachments.any(|found| found.made_directories.contains(directory)) {
+            self.violate("remembered-before-made", format_args!("directory {directory} for {mount_point}"));
+        }
+    }
+
+    /// A directory was removed: one of the agent's own.
+    pub(crate) fn check_removed(&mut self, directory: &MountPoint) {
+        if self.disk.foreign_directories.contains(directory) {
+            self.violate("only-its-own-is-removed", format_args!("directory {directory} was there before"));
+        }
+    }
+
+    /// Something is going to be mounted.
+    pub(crate) fn check_mount(&mut self, inode: Inode, mount_point: &MountPoint) {
+        let owner = self.disk.owner_of(inode);
+        let meant = self.disk.attachments.get(mount_point).map(|there| there.volume.clone());
+        match (owner, meant) {
+            (Some(owner), Some(meant)) if owner == meant => {}
+            (owner, None) => {
+                self.violate("remembered-before-made", format_args!("{owner:?} at {mount_point}"));
+            }
+            (owner, Some(meant)) => {
+                let owner = owner.map_or_else(|| "what is no volume".to_owned(), |owner| owner.to_string());
+                self.violate("own-volume-only", format_args!("{owner} at {mount_point}, meant is {meant}"));
+            }
+        }
+    }
+
+    /// Whether any image has two devices.
+    pub(crate) fn check_devices(&mut self) {
+        let devices: Vec<_> = self.kernel.devices().collect();
+        let twice = devices
+            .iter()
+            .find(|(number, inode)| devices.iter().any(|other| other.1 == *inode && other.0 != *number));
+        if let Some((_, inode)) = twice {
+            self.violate("one-device-per-image", format_args!("image {inode} has two devices: {devices:?}"));
+        }
+    }
+
+    /// A fault was put where something is being undone: what is left is excused, because it was told.
+    pub(crate) fn excuse(&mut self, call: Call, id: Option<&VolumeId>, mount_point: Option<&MountPoint>) {
+        if call == Call::RemoveDirectories {
+            self.ghost.directories_excused = true;
+        }
+        let hung = self.disk.jobs.keys().filter(|key| key.kind == JobKind::Create && self.hangs(key));
+        let concerned: Vec<JobKey> = hung
+            .filter(|key| {
+                self.disk.jobs.get(key).is_some_and(|record| {
+                    id.is_some_and(|id| self.is_about(record, id))
+                        || (mount_point.is_some() && record.job.request.target().mount_point() == mount_point)
+                })
+            })
+            .cloned()
+            .collect();
+        self.ghost.excused.extend(concerned);
+    }
+
+    /// Whether the job was answered while its work still hung, which is being undone.
+    fn hangs(&self, key: &JobKey) -> bool {
+        let phase = self.disk.jobs.get(key).map(|record| &record.phase);
+        matches!(phase, Some(Phase::Finished(finished)) if finished.owes_undo)
+    }
+
+    /// On whose behalf a volume is destroyed now: jobs about it are one lane, in the order of arrival.
+    fn destroyer(&self, id: &VolumeId) -> Destroyer {
+        let maker = self.disk.image(id).and_then(|image| image.volume.made_by.clone());
+        let made_by = maker.as_ref().and_then(|key| self.disk.jobs.get(key));
+        let deletes = self.disk.jobs.values().filter(|record| {
+            (record.phase == Phase::Accepted || self.hangs(&record.key()))
+                && record.job.request.kind() == JobKind::Delete
+                && self.is_about(record, id)
+        });
+        let delete = deletes.min_by_key(|record| record.number);
+        match (made_by, delete) {
+            (Some(made_by), _) if self.hangs(&made_by.key()) => Destroyer::Undo,
+            (Some(made_by), delete)
+                if made_by.phase == Phase::Accepted
+                    && delete.is_none_or(|delete| made_by.number < delete.number) =>
+            {
+                Destroyer::Undo
+            }
+            (_, Some(delete)) => Destroyer::Delete(delete.key()),
+            (_, None) => Destroyer::Nobody,
+        }
+    }
+
+    /// Whether a job is about a volume: by its name, or by what is attached at its mount point.
+    pub(super) fn is_about(&self, record: &JobRecord, id: &VolumeId) -> bool {
+        let target = record.job.request.target();
+        let by_name =
+            target.name() == id.name && target.store.as_ref().is_none_or(|store| *store == id.store);
+        let attached = target.mount_point().and_then(|there| self.disk.attachments.get(there));
+        by_name || attached.is_some_and(|there| there.volume == *id)
+    }
+
+    /// What lies on top at a mount point is a volume's own.
+    pub(super) fn shows(&self, mount_point: &MountPoint, id: &VolumeId) -> bool {
+        let image = self.disk.image(id);
+        image.is_some_and(|image| self.kernel.top(mount_point) == Some(Mount::Volume(image.inode)))
+    }
+}
+
+enum Destroyer {
+    Delete(JobKey),
+    /// A create that takes back what it made.
+    Undo,
+    Nobody,
+}
+
+fn changes_something(call: Call) -> bool {
+    matches!(
+        call,
+        Call::Create
+            | Call::Destroy
+            | Call::Source
+            | Call::Attach
+            | Call::Detach
+            | Call::Guard
+            | Call::Unguard
+    )
+}

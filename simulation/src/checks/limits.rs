@@ -1,0 +1,36 @@
+//! Limits: everything has an answer in time, and nothing grows without bound.
+
+use crate::world::{LIMITS, World};
+use dvs_domain::ledger::Phase;
+
+/// How much later than its limit a job's end may be on disk: a tick of the engine and what it waits for.
+const SLACK_MILLISECONDS: u64 = 4_000;
+
+impl World {
+    /// Looks at the clock and at what waits.
+    pub(crate) fn check_limits(&mut self) {
+        let accepted = self.disk.jobs.values().filter(|record| record.phase == Phase::Accepted).count();
+        if LIMITS.queue + LIMITS.workers < accepted {
+            self.violate("bounded-queue", format_args!("{accepted} jobs are accepted and not ended"));
+        }
+        let Some(since) = self.life.working_since else { return };
+        let now = self.now();
+        let slack = SLACK_MILLISECONDS + 4 * self.scenario.delay_milliseconds;
+        let trouble = self.faults.journal_trouble_at.map_or(0, |at| at + slack);
+        if now < trouble {
+            return; // An end that cannot be recorded cannot be answered.
+        }
+        // What a restart found is undone first, a worker's share at a time.
+        let undoing = LIMITS.undo_milliseconds * (LIMITS.queue / LIMITS.workers + 2) as u64;
+        let late = self.disk.jobs.values().find(|record| {
+            let received = Self::time_of(record.received);
+            let due = received + LIMITS.job_milliseconds;
+            let from_before = received < since;
+            let limit = if from_before { due.max(since) + undoing } else { due };
+            record.phase == Phase::Accepted && limit.max(trouble) + slack < now
+        });
+        if let Some(key) = late.map(|record| record.key()) {
+            self.violate("answered-in-time", format_args!("{key} is overdue and has no end"));
+        }
+    }
+}

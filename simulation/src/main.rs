@@ -1,0 +1,106 @@
+//! `cargo xtask sim` runs this: many seeds, or one with its log.
+#![expect(clippy::print_stdout, reason = "its output is for the person who typed the command")]
+
+use clap::Parser;
+use dvs_sim::{Counts, Report, run, shortest};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+/// Threads that run seeds side by side; each run has a runtime of its own.
+const THREADS: usize = 2;
+
+/// Runs the whole agent in a world where everything goes wrong that can
+#[derive(Parser)]
+#[command(name = "cargo xtask sim", bin_name = "cargo xtask sim")]
+struct Options {
+    /// Replays this seed and prints its log
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// How many seeds to run
+    #[arg(long, value_name = "COUNT", default_value_t = 2000)]
+    seeds: u64,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match options.seed {
+        Some(seed) => replay(seed),
+        None => run_all(options.seeds),
+    }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let report = run(seed, true);
+    report.log.iter().for_each(|line| println!("{line}"));
+    match &report.violation {
+        None => {
+            println!("seed {seed} keeps every promise");
+            ExitCode::SUCCESS
+        }
+        Some(_) => tell(&report),
+    }
+}
+
+fn run_all(seeds: u64) -> ExitCode {
+    let start = Instant::now();
+    let next = AtomicU64::new(0);
+    let stopped = AtomicBool::new(false);
+    let sum = Mutex::new((0, Counts::default(), None::<Report>));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seeds <= seed || stopped.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let report = run(seed, false);
+                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                    sum.0 += 1;
+                    sum.1 += report.counts;
+                    // The lowest failing seed is the one that is told, whichever thread was faster.
+                    if report.violation.is_some() {
+                        stopped.store(true, Ordering::Relaxed);
+                        if sum.2.as_ref().is_none_or(|other| seed < other.seed) {
+                            sum.2 = Some(report);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (ran, counts, failed) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{ran} seeds in {:.1} s", start.elapsed().as_secs_f64());
+    for (what, count) in counts.each() {
+        println!("{count:>9} {what}");
+    }
+    match failed {
+        Some(report) => tell(&report),
+        None => judge(&counts),
+    }
+}
+
+/// Nothing is proved about what never happened.
+fn judge(counts: &Counts) -> ExitCode {
+    let never: Vec<_> =
+        counts.each().into_iter().filter(|(_, count)| *count == 0).map(|(what, _)| what).collect();
+    if never.is_empty() {
+        println!("every promise was kept");
+        return ExitCode::SUCCESS;
+    }
+    println!("this proves nothing: there were no {}", never.join(", no "));
+    ExitCode::FAILURE
+}
+
+fn tell(report: &Report) -> ExitCode {
+    let Some(violation) = &report.violation else { return ExitCode::SUCCESS };
+    println!("\nthe shortest way there:");
+    shortest(report.seed, violation.name).log.iter().for_each(|line| println!("{line}"));
+    println!("\nseed {} violated: {violation}", report.seed);
+    println!("repeat it with `cargo xtask sim --seed {}`", report.seed);
+    ExitCode::FAILURE
+}

@@ -1,0 +1,67 @@
+//! Makes a failing scenario shorter while it still breaks the same promise: half of its steps left out, a quarter, …,
+//! one by one; fewer doors; shorter delays.
+
+use crate::driver;
+use crate::report::Report;
+use crate::scenario::Scenario;
+
+/// How many shorter scenarios are tried.
+const TRIES_MAX: usize = 600;
+
+/// The shortest that was found, run with its log.
+pub(crate) fn shrink(scenario: &Scenario, promise: &str) -> Report {
+    let mut search = Search { promise, tries: 0 };
+    let mut best = scenario.clone();
+    loop {
+        let before = best.steps.len();
+        best = search.without_steps(best);
+        best = search.calmer(best);
+        if best.steps.len() == before || search.is_over() {
+            return driver::run(&best, true);
+        }
+    }
+}
+
+struct Search<'a> {
+    promise: &'a str,
+    tries: usize,
+}
+
+impl Search<'_> {
+    fn is_over(&self) -> bool {
+        TRIES_MAX <= self.tries
+    }
+
+    fn still_fails(&mut self, scenario: &Scenario) -> bool {
+        self.tries += 1;
+        driver::run(scenario, false).violation.is_some_and(|violation| violation.name == self.promise)
+    }
+
+    fn without_steps(&mut self, mut best: Scenario) -> Scenario {
+        let mut size = best.steps.len().div_ceil(2);
+        while 0 < size && !self.is_over() {
+            let mut start = 0;
+            while start < best.steps.len() && !self.is_over() {
+                let mut shorter = best.clone();
+                let end = (start + size).min(shorter.steps.len());
+                shorter.steps.drain(start..end);
+                if self.still_fails(&shorter) {
+                    best = shorter;
+                } else {
+                    start += size;
+                }
+            }
+            size /= 2;
+        }
+        best
+    }
+
+    fn calmer(&mut self, best: Scenario) -> Scenario {
+        let calmer = [
+            Scenario { doors: 1, ..best.clone() },
+            Scenario { doors: 1, delay_milliseconds: 0, ..best.clone() },
+            Scenario { delay_milliseconds: 0, ..best.clone() },
+        ];
+        calmer.into_iter().find(|calmer| self.still_fails(calmer)).unwrap_or(best)
+    }
+}

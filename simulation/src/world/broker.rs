@@ -1,0 +1,239 @@
+//! The broker, and the agent's connection to it: a persistent session at QoS 1. What is not acknowledged comes again
+//! on the next connection, in both directions, and always in order.
+
+use super::World;
+use super::agenda::Happening;
+use super::senders::MessageNumber;
+use crate::checks::Word;
+use std::collections::{BTreeMap, VecDeque};
+use tokio::sync::oneshot;
+
+/// How long the agent's client waits before it connects again, in milliseconds.
+const CONNECT_MILLISECONDS: (u64, u64) = (5, 900);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Broker {
+    is_away: bool,
+    /// The connection of the agent, if it stands.
+    connection: Option<u64>,
+    connections: u64,
+    /// What the agent has not acknowledged, in order. This is the broker's.
+    session: Vec<Delivery>,
+    deliveries: u64,
+    /// When the last thing on this connection reaches the other side.
+    last_inward: u64,
+    last_outward: u64,
+    /// What has reached the agent and is not taken. This is the agent's.
+    inbox: VecDeque<Arrived>,
+    /// Answers that the broker has not acknowledged. This is the agent's.
+    outbox: BTreeMap<u64, Outgoing>,
+    answers: u64,
+    /// Answers on their way to the broker.
+    in_transit: VecDeque<u64>,
+}
+
+/// One message for the agent, as the broker keeps it.
+#[derive(Clone, Copy, Debug)]
+struct Delivery {
+    number: u64,
+    message: MessageNumber,
+}
+
+/// A message that has reached the agent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    connection: u64,
+    delivery: u64,
+    pub(crate) message: MessageNumber,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    word: Word,
+    topic: String,
+    payload: Vec<u8>,
+    acknowledged: Option<oneshot::Sender<()>>,
+}
+
+impl Broker {
+    pub(super) fn has_arrivals(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.is_away
+    }
+
+    /// Whether nothing is on its way or waits.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.session.is_empty() && self.inbox.is_empty() && self.outbox.is_empty()
+    }
+
+    pub(crate) fn next_arrival(&mut self) -> Option<Arrived> {
+        self.inbox.pop_front()
+    }
+}
+
+impl World {
+    /// The agent's client begins to connect.
+    pub(crate) fn connect(&mut self) {
+        let at = self.now() + self.random.between(CONNECT_MILLISECONDS.0, CONNECT_MILLISECONDS.1);
+        self.agenda.put(at, Happening::Connected { life: self.life.number });
+    }
+
+    pub(super) fn connected(&mut self, life: u64) {
+        if life != self.life.number || self.life.working_since.is_none() || self.broker.connection.is_some() {
+            return;
+        }
+        if self.broker.is_away {
+            return self.connect();
+        }
+        self.broker.connections += 1;
+        let connection = self.broker.connections;
+        self.broker.connection = Some(connection);
+        self.say(format_args!("broker: connection {connection} stands"));
+        let unacknowledged = self.broker.session.clone();
+        unacknowledged.into_iter().for_each(|delivery| self.deliver(delivery));
+        let waiting: Vec<u64> = self.broker.outbox.keys().copied().collect();
+        waiting.into_iter().for_each(|answer| self.transmit(answer));
+    }
+
+    /// The connection breaks. Some of what was on its way out still arrives.
+    pub(crate) fn disconnect(&mut self) {
+        let Some(connection) = self.broker.connection.take() else { return };
+        self.say(format_args!("broker: connection {connection} breaks"));
+        let arrives = self.random.index(self.broker.in_transit.len() + 1);
+        let in_transit = std::mem::take(&mut self.broker.in_transit);
+        in_transit.into_iter().take(arrives).for_each(|answer| self.reach_broker(answer));
+        if self.life.cut.is_none() {
+            self.connect();
+        }
+    }
+
+    /// What the agent had in memory is lost with it.
+    pub(crate) fn forget_client(&mut self) {
+        self.disconnect();
+        self.broker.inbox.clear();
+        self.broker.outbox.clear();
+    }
+
+    pub(super) fn take_broker_away(&mut self, milliseconds: u64, forgets: bool) {
+        self.say(format_args!(
+            "broker goes away for {milliseconds} ms{}",
+            if forgets { ", and forgets" } else { "" }
+        ));
+        self.disconnect();
+        self.broker.is_away = true;
+        if forgets {
+            self.broker.session.clear();
+        }
+        let at = self.now() + milliseconds;
+        self.agenda.put(at, Happening::BrokerBack);
+    }
+
+    pub(crate) fn bring_broker_back(&mut self) {
+        if std::mem::take(&mut self.broker.is_away) {
+            self.say(format_args!("broker is back"));
+        }
+    }
+
+    /// The broker has a message for the agent.
+    pub(super) fn enqueue(&mut self, message: MessageNumber) {
+        let copies = if self.random.chance(5) { 2 } else { 1 };
+        for _ in 0..copies {
+            let delivery = Delivery { number: self.broker.deliveries, message };
+            self.broker.deliveries += 1;
+            self.broker.session.push(delivery);
+            if self.broker.connection.is_some() {
+                self.deliver(delivery);
+            }
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let Some(connection) = self.broker.connection else { return };
+        let at = (self.now() + self.random.between(0, 20)).max(self.broker.last_inward);
+        self.broker.last_inward = at;
+        self.agenda.put(at, Happening::Delivered { connection, delivery: delivery.number });
+    }
+
+    pub(super) fn delivered(&mut self, connection: u64, number: u64) {
+        if self.broker.connection != Some(connection) || self.life.working_since.is_none() {
+            return;
+        }
+        let Some(delivery) = self.broker.session.iter().find(|delivery| delivery.number == number) else {
+            return;
+        };
+        let message = delivery.message;
+        self.broker.inbox.push_back(Arrived { connection, delivery: number, message });
+        self.say(format_args!("message {message} reaches the agent"));
+    }
+
+    /// The agent acknowledges a message, on the connection that it came from.
+    pub(crate) fn acknowledge(&mut self, arrived: Arrived) {
+        self.say(format_args!("agent acknowledges message {}", arrived.message));
+        self.check_acknowledged(arrived.message);
+        let Arrived { connection, delivery, .. } = arrived;
+        let at = self.now() + self.random.between(0, 20);
+        self.agenda.put(at, Happening::TakenAcknowledged { connection, delivery });
+    }
+
+    pub(super) fn taken_acknowledged(&mut self, connection: u64, number: u64) {
+        if self.broker.connection == Some(connection) {
+            self.broker.session.retain(|delivery| delivery.number != number);
+        }
+    }
+
+    /// The agent gives an answer to its client, which tells when the broker has it.
+    pub(crate) fn send(&mut self, word: Word, topic: String, payload: Vec<u8>) -> oneshot::Receiver<()> {
+        let (acknowledged, receiver) = oneshot::channel();
+        let number = self.broker.answers;
+        self.broker.answers += 1;
+        let outgoing = Outgoing { word, topic, payload, acknowledged: Some(acknowledged) };
+        self.broker.outbox.insert(number, outgoing);
+        if self.broker.connection.is_some() {
+            self.transmit(number);
+        }
+        receiver
+    }
+
+    fn transmit(&mut self, answer: u64) {
+        let Some(connection) = self.broker.connection else { return };
+        let slow = if self.healed { 20 } else { 20 + self.scenario.delay_milliseconds };
+        let at = (self.now() + self.random.between(0, slow)).max(self.broker.last_outward);
+        self.broker.last_outward = at;
+        self.broker.in_transit.push_back(answer);
+        self.agenda.put(at, Happening::Answered { connection, answer });
+    }
+
+    pub(super) fn answered(&mut self, connection: u64, answer: u64) {
+        if self.broker.connection != Some(connection) {
+            return;
+        }
+        self.broker.in_transit.retain(|other| *other != answer);
+        self.reach_broker(answer);
+        let at = self.now() + self.random.between(0, 20);
+        self.agenda.put(at, Happening::AnswerAcknowledged { connection, answer });
+    }
+
+    fn reach_broker(&mut self, answer: u64) {
+        let Some(outgoing) = self.broker.outbox.get(&answer) else { return };
+        let (word, topic, payload) =
+            (outgoing.word.clone(), outgoing.topic.clone(), outgoing.payload.clone());
+        self.say(format_args!("sender hears {word}"));
+        self.hear(&word, &topic, &payload);
+    }
+
+    pub(super) fn answer_acknowledged(&mut self, connection: u64, answer: u64) {
+        if self.broker.connection != Some(connection) {
+            return;
+        }
+        if let Some(mut outgoing) = self.broker.outbox.remove(&answer)
+            && let Some(acknowledged) = outgoing.acknowledged.take()
+        {
+            // Nobody waits when the agent was cut off at this moment.
+            let _gone = acknowledged.send(());
+        }
+    }
+}

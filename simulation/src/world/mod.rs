@@ -1,0 +1,225 @@
+//! The world around the agent: disk, kernel, broker, senders, containers, time, and what goes wrong. It is one value
+//! behind one lock; the fakes change it, the driver lets time pass in it, and the checks look at it.
+
+pub(crate) mod agenda;
+pub(crate) mod broker;
+pub(crate) mod disk;
+pub(crate) mod docker;
+pub(crate) mod faults;
+pub(crate) mod kernel;
+pub(crate) mod life;
+pub(crate) mod senders;
+mod steps;
+
+use crate::checks::Ghost;
+use crate::random::Random;
+use crate::report::{Counts, Violation};
+use crate::scenario::Scenario;
+use agenda::Agenda;
+use broker::Broker;
+use disk::Disk;
+use docker::Docker;
+use dvs_domain::failure::Failure;
+use dvs_domain::ledger::Limits;
+use dvs_domain::names::NodeName;
+use dvs_job_json::{TopicWords, Topics};
+use faults::{Call, Faults};
+use kernel::Kernel;
+use life::{Cut, Life};
+use senders::Senders;
+use std::fmt;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Small limits, so that a minute of virtual time reaches all of them.
+pub(crate) const LIMITS: Limits = Limits {
+    workers: 3,
+    queue: 12,
+    job_milliseconds: 20_000,
+    undo_milliseconds: 3_000,
+    remembered_min: 5,
+    remembered_milliseconds: 3_600_000,
+    refusals: 100,
+    stuck: 4,
+};
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) scenario: Scenario,
+    pub(crate) topics: Topics,
+    pub(crate) log: Option<Vec<String>>,
+    pub(crate) agenda: Agenda,
+    pub(crate) life: Life,
+    pub(crate) disk: Disk,
+    pub(crate) kernel: Kernel,
+    pub(crate) broker: Broker,
+    pub(crate) docker: Docker,
+    pub(crate) faults: Faults,
+    pub(crate) senders: Senders,
+    pub(crate) ghost: Ghost,
+    pub(crate) counts: Counts,
+    pub(crate) violation: Option<Violation>,
+    /// Nothing goes wrong any more, and every call is short.
+    pub(crate) healed: bool,
+    sequence: u64,
+}
+
+impl World {
+    fn new(scenario: Scenario, logs: bool) -> Self {
+        let mut random = Random::new(scenario.seed ^ 0x5EED_0FDE_1A75);
+        let node = NodeName::new("node").expect("a plain name");
+        Self {
+            disk: Disk::new(&mut random),
+            random,
+            topics: Topics::new(TopicWords::default(), node).expect("the usual words"),
+            log: logs.then(Vec::new),
+            agenda: Agenda::default(),
+            life: Life::default(),
+            kernel: Kernel::default(),
+            broker: Broker::default(),
+            docker: Docker::default(),
+            faults: Faults::default(),
+            senders: Senders::default(),
+            ghost: Ghost::default(),
+            counts: Counts::default(),
+            violation: None,
+            healed: false,
+            sequence: 0,
+            scenario,
+        }
+    }
+
+    /// Writes a line into the log.
+    pub(crate) fn say(&mut self, text: fmt::Arguments<'_>) {
+        let now = self.now();
+        if let Some(log) = &mut self.log {
+            log.push(format!("{:>4}.{:03} {text}", now / 1000, now % 1000));
+        }
+    }
+
+    /// A number that says what came before what.
+    pub(crate) fn next_in_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// A promise is broken: the first one counts, and ends the run.
+    pub(crate) fn violate(&mut self, name: &'static str, what: impl fmt::Display) {
+        if self.violation.is_none() {
+            self.say(format_args!("VIOLATED {name}: {what}"));
+            self.violation = Some(Violation { name, what: what.to_string() });
+        }
+    }
+
+    /// Whether the agent must do nothing more.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.violation.is_some() || self.life.cut.is_some()
+    }
+
+    /// A moment that takes no time, but may be the last.
+    pub(crate) fn instant(&mut self, call: Call) {
+        if let Some((power, down_milliseconds)) = self.crash_is_due(call) {
+            self.cut(Cut { power, down_milliseconds }, call.as_str());
+        }
+    }
+
+    /// How long this moment takes; cuts the agent off if it is time for that.
+    fn moment(&mut self, call: Call) -> Option<u64> {
+        if let Some((power, down_milliseconds)) = self.crash_is_due(call) {
+            self.cut(Cut { power, down_milliseconds }, call.as_str());
+            return None;
+        }
+        let hang = self.hang_is_due(call);
+        if let Some(milliseconds) = hang {
+            self.say(format_args!("{} hangs for {milliseconds} ms", call.as_str()));
+        }
+        let usual = if self.healed { 3 } else { self.scenario.delay_milliseconds };
+        Some(
+            match self.random.between(0, 2) {
+                0 => 0,
+                1 => self.random.between(0, usual.min(3)),
+                _ => self.random.between(0, usual),
+            } + hang.unwrap_or(0),
+        )
+    }
+}
+
+/// The world, for everybody who is in it.
+#[derive(Clone)]
+pub(crate) struct Sim(Arc<Shared>);
+
+struct Shared {
+    world: Mutex<World>,
+    /// Somebody has changed what happens next.
+    woken: Notify,
+    /// Something has arrived for the agent.
+    arrived: Notify,
+}
+
+impl Sim {
+    pub(crate) fn new(scenario: Scenario, logs: bool) -> Self {
+        let world = Mutex::new(World::new(scenario, logs));
+        Self(Arc::new(Shared { world, woken: Notify::new(), arrived: Notify::new() }))
+    }
+
+    /// Looks at the world, or changes it, whether the agent still lives or not.
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = self.world();
+        let result = change(&mut world);
+        if world.agenda.take_changed() || world.is_halted() {
+            self.0.woken.notify_one();
+        }
+        if world.broker.has_arrivals() {
+            self.0.arrived.notify_waiters();
+        }
+        result
+    }
+
+    /// Does something for the agent at once. Nothing happens, and nothing goes on, once the agent was cut off.
+    pub(crate) async fn effect<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        if self.with(|world| world.is_halted()) {
+            return pending().await;
+        }
+        let result = self.with(change);
+        if self.with(|world| world.is_halted()) {
+            return pending().await;
+        }
+        result
+    }
+
+    /// A moment in a call: time passes, and the agent may be cut off.
+    pub(crate) async fn moment(&self, call: Call) {
+        match self.effect(|world| world.moment(call)).await {
+            None | Some(0) => {}
+            Some(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
+        }
+        self.effect(|_| ()).await;
+    }
+
+    /// A moment at which the step may fail.
+    ///
+    /// # Errors
+    /// What was armed.
+    pub(crate) async fn step(&self, call: Call) -> Result<(), Failure> {
+        self.moment(call).await;
+        let failure = self.effect(|world| world.failure_is_due(call)).await;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Waits until the driver should look at the world again.
+    pub(crate) async fn woken(&self) {
+        self.0.woken.notified().await;
+    }
+
+    /// Waits until something may have arrived for the agent.
+    pub(crate) async fn arrived(&self) {
+        self.0.arrived.notified().await;
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
