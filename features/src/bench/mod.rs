@@ -82,7 +82,7 @@ pub async fn run(plan: &Plan, scratch: &Scratch) -> Result<Report> {
 
     let jobs = Jobs::connect(broker.address(), &node, scratch.mounts.clone(), plan).await?;
     let (shell, bare) = (
-        Arc::new(Shell::new(place(scratch, "shell", plan)?)?),
+        Arc::new(Shell::new(place(scratch, "shell", plan)?, plan.lanes)?),
         Arc::new(Bare::new(place(scratch, "bare", plan)?)?),
     );
     let mut report = Report::new(plan, idle);

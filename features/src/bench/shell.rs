@@ -28,20 +28,27 @@ rm "$IMAGE" &&
 rm "$DEVICE"
 "#;
 
+/// How far the shell's own numbers of loop devices are from those that others may take meanwhile.
+const DISTANCE: u32 = 1000;
+
+/// Numbers that nobody gets who asks the kernel for a free loop device: it gives the lowest. The kernel keeps the
+/// devices, unbound, so that the same ones serve the next run.
+const FIRST_NUMBER: u32 = 60_000;
+const NUMBERS_END: u32 = 70_000;
+
 pub(super) struct Shell {
     place: Place,
-    /// The first number of a loop device that nobody else has.
+    /// The first number of the lanes' loop devices.
     first_number: u32,
 }
 
 impl Shell {
-    pub(super) fn new(place: Place) -> Result<Self> {
-        let mut first_number = 0;
-        for device in fs::read_dir("/sys/block").context("cannot list /sys/block")? {
-            let name = device.context("cannot list /sys/block")?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse::<u32>().ok());
-            first_number = first_number.max(number.map_or(0, |number| number + 1));
-        }
+    pub(super) fn new(place: Place, lanes: u32) -> Result<Self> {
+        let is_free = |number: u32| !fs::exists(format!("/sys/block/loop{number}/loop")).unwrap_or(true);
+        let first_number = (FIRST_NUMBER..NUMBERS_END)
+            .step_by(lanes as usize)
+            .find(|first| (*first..first + lanes).all(is_free))
+            .context("no numbers of loop devices are free")?;
         Ok(Self { place, first_number })
     }
 

@@ -231,13 +231,13 @@ impl World {
         if report.error.contains("a defect stopped the work") {
             return self.violate("no-defect", format_args!("the work of {key} panicked"));
         }
-        if report.error.contains(UNDO_FAILED) {
-            self.ghost.excused.insert(key);
-            return;
+        let excused = report.error.contains(UNDO_FAILED);
+        if excused {
+            self.ghost.excused.insert(key.clone());
         }
         match &record.job.request {
             // Looked at when all is quiet.
-            JobRequest::Create(_) if finished.owes_undo => {}
+            JobRequest::Create(_) if excused || finished.owes_undo => {}
             JobRequest::Create(_) => self.check_undone(&key),
             JobRequest::Delete(_) => self.check_not_deleted(&key, report, finished.order),
         }

@@ -26,6 +26,9 @@ impl FakeMounts {
             if let Some(failure) = &failure {
                 world.say(format_args!("{} at {there} fails: {failure}", call.as_str()));
                 world.excuse(call, None, Some(there));
+                if matches!(call, Call::Survey | Call::Guard) {
+                    world.life.unguarded.insert(there.clone());
+                }
             }
             failure
         });
@@ -161,7 +164,6 @@ impl Attachments for FakeMounts {
         };
         if guarded.is_err() {
             self.undo_directories(made).await;
-            self.0.effect(|world| world.life.unguarded.insert(there.clone())).await;
         }
         self.0.moment(Call::Guard).await;
         guarded

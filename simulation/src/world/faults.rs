@@ -150,7 +150,7 @@ impl World {
         })?;
         self.counts.failures += 1;
         if matches!(call, Call::Commit | Call::Load) {
-            self.faults.journal_trouble_at = Some(self.now() + hang);
+            self.note_journal_trouble(self.now() + hang);
         }
         Some(hang)
     }
@@ -206,8 +206,12 @@ impl World {
         } else {
             self.failure_is_due(Call::Commit)?
         };
-        self.faults.journal_trouble_at = Some(self.now());
+        self.note_journal_trouble(self.now());
         Some(failure)
+    }
+
+    fn note_journal_trouble(&mut self, at: u64) {
+        self.faults.journal_trouble_at = self.faults.journal_trouble_at.max(Some(at));
     }
 
     fn is_within(&mut self, until: u64) -> bool {

@@ -150,11 +150,12 @@ impl Worker {
         let stop = match stop {
             Stop::Failed(failure) => {
                 let failure = self.naming_holders(failure, &source, mount_point).await;
-                if matches!(store.look_up(name).await, Ok(None)) {
+                match store.look_up(name).await {
+                    Ok(Some(_)) => Stop::Failed(failure),
                     // Its end was decided: what failed came after, and the source leads nowhere.
-                    return Err(Stop::FailedLate(failure, found.volume.clone()));
+                    Ok(None) => return Err(Stop::FailedLate(failure, found.volume.clone())),
+                    Err(_) => Stop::FailedLate(failure, found.volume.clone()), // It may have been.
                 }
-                Stop::Failed(failure)
             }
             stop => stop,
         };
