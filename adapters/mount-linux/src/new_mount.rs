@@ -4,7 +4,7 @@
 use crate::mount_attributes;
 use crate::mount_table::{GUARD_FILE_SYSTEM, GUARD_SOURCE};
 use crate::path::Obstacle;
-use crate::place::{Found, look_at};
+use crate::place::{Found, look_at, patiently};
 use crate::source::OpenSource;
 use crate::step::Step;
 use dvs_domain::failure::{BoxError, Failure, FailureCode};
@@ -101,17 +101,23 @@ impl NewMount {
 }
 
 fn mount_device(device: &Path, file_system: FileSystem) -> Result<OwnedFd, Failure> {
-    let context = fsopen(file_system.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
-        Errno::NODEV => {
+    let mut said = Vec::new();
+    // A context that has failed once stays so: each try has one of its own.
+    patiently(|| {
+        said.clear();
+        let context = fsopen(file_system.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "source", device)
+            .and_then(|()| fsconfig_create(&context))
+            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, ATTRIBUTES))
+            .inspect_err(|_| said = messages(context.as_fd()))
+    })
+    .map_err(|errno| match errno {
+        Errno::NODEV if said.is_empty() => {
             Failure::new(FailureCode::Unsupported, format!("this kernel has no file system `{file_system}`"))
                 .with_hint(format!("load it with `modprobe {file_system}`, or choose another file system"))
         }
-        _ => not_mounted(device, file_system, errno, &[]),
-    })?;
-    fsconfig_set_string(&context, "source", device)
-        .and_then(|()| fsconfig_create(&context))
-        .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, ATTRIBUTES))
-        .map_err(|errno| not_mounted(device, file_system, errno, &messages(context.as_fd())))
+        _ => not_mounted(device, file_system, errno, &said),
+    })
 }
 
 /// Read-only twice: a copy of the mount may be made writable, the file system then still is not.

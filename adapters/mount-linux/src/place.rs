@@ -16,12 +16,12 @@ use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
-/// How often a busy mount is tried. What holds a mount for an instant only is no user of it: a process that
+/// How often a busy mount or device is tried. What holds one for an instant only is no user of it: a process that
 /// looks at every mount, or a program that this process is about to start and that has not shed its
 /// descriptors yet.
-const UNMOUNT_TRIES_MAX: u32 = 6;
+const BUSY_TRIES_MAX: u32 = 6;
 /// The pause between two tries.
-const UNMOUNT_PAUSE: Duration = Duration::from_millis(10);
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A directory, pinned, and a name in it.
 #[derive(Clone, Debug)]
@@ -112,13 +112,13 @@ impl Place {
     }
 }
 
-/// Tries an unmount again while the mount is busy, for a short while.
-fn patiently(mut attempt: impl FnMut() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+/// Tries again while the mount or the device is busy, for a short while.
+pub(crate) fn patiently<T>(mut attempt: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     let mut tries = 1;
     loop {
         match attempt() {
-            Err(Errno::BUSY) if tries < UNMOUNT_TRIES_MAX => thread::sleep(UNMOUNT_PAUSE),
-            Err(Errno::INTR) if tries < UNMOUNT_TRIES_MAX => {}
+            Err(Errno::BUSY) if tries < BUSY_TRIES_MAX => thread::sleep(BUSY_PAUSE),
+            Err(Errno::INTR) if tries < BUSY_TRIES_MAX => {}
             outcome => return outcome,
         }
         tries += 1;
@@ -186,7 +186,7 @@ mod tests {
         let cases: [(&[Errno], rustix::io::Result<()>, u32); 4] = [
             (&[], Ok(()), 1),
             (&[Errno::BUSY, Errno::INTR, Errno::BUSY], Ok(()), 4),
-            (&[Errno::BUSY; 99], Err(Errno::BUSY), UNMOUNT_TRIES_MAX),
+            (&[Errno::BUSY; 99], Err(Errno::BUSY), BUSY_TRIES_MAX),
             (&[Errno::INVAL; 99], Err(Errno::INVAL), 1),
         ];
         for (errors, expected, expected_tries) in cases {
