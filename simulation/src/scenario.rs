@@ -28,12 +28,22 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// The most that a call is delayed when nothing is wrong.
     pub(crate) delay_milliseconds: u64,
+    /// How often any step fails, hangs or is the last one, beside what the steps below say.
+    pub(crate) rates: Rates,
     /// How many doors hand in what arrives.
     pub(crate) doors: usize,
     pub(crate) messages: Vec<Planned>,
     pub(crate) steps: Vec<Step>,
     /// Whether the restart after all has become quiet is a reboot.
     pub(crate) ends_with_reboot: bool,
+}
+
+/// Of how many steps in 10,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rates {
+    pub(crate) failures: u64,
+    pub(crate) hangs: u64,
+    pub(crate) crashes: u64,
 }
 
 /// A message that a sender will publish.
@@ -153,6 +163,11 @@ impl Scenario {
         Self {
             seed,
             delay_milliseconds: random.pick(&DELAYS_MILLISECONDS),
+            rates: Rates {
+                failures: random.pick(&[0, 0, 0, 20, 100, 400]),
+                hangs: random.pick(&[0, 0, 0, 0, 20, 100]),
+                crashes: random.pick(&[0, 0, 0, 0, 10, 40]),
+            },
             doors: if random.chance(70) { 1 } else { 3 },
             messages,
             steps,
@@ -183,7 +198,7 @@ impl Maker {
     }
 
     fn jobs(&mut self) {
-        let count = self.random.between(3, 24);
+        let count = self.random.pick(&[3, 6, 12, 24, 40]);
         let at_once = self.random.chance(20);
         let mut at = 0;
         for number in 0..count {
@@ -385,7 +400,11 @@ impl Maker {
     }
 
     fn arm(&mut self, at: u64, fault: Fault) {
-        let on = self.random.chance(60).then(|| self.random.pick(&Call::ALL));
+        let on = match self.random.between(0, 9) {
+            0..=2 => None,
+            3 | 4 => Some(self.random.pick(&Call::ALL)),
+            _ => Some(self.random.pick(&Call::CHANGING)),
+        };
         let most = if on.is_some() { 4 } else { 60 };
         let countdown = self.random.between(0, most);
         self.step(at, What::Arm(Armed { fault, on, countdown }));

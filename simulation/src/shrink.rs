@@ -3,7 +3,7 @@
 
 use crate::driver;
 use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{Rates, Scenario};
 
 /// How many shorter scenarios are tried.
 const TRIES_MAX: usize = 600;
@@ -57,11 +57,27 @@ impl Search<'_> {
     }
 
     fn calmer(&mut self, best: Scenario) -> Scenario {
-        let calmer = [
-            Scenario { doors: 1, ..best.clone() },
-            Scenario { doors: 1, delay_milliseconds: 0, ..best.clone() },
-            Scenario { delay_milliseconds: 0, ..best.clone() },
+        let rates = best.rates;
+        let quiet = [
+            Rates::default(),
+            Rates { crashes: rates.crashes, ..Rates::default() },
+            Rates { hangs: rates.hangs, ..Rates::default() },
+            Rates { failures: rates.failures, ..Rates::default() },
         ];
+        let mut best = self.first(best, |best| quiet.map(|rates| Scenario { rates, ..best.clone() }));
+        best = self.first(best, |best| [Scenario { doors: 1, ..best.clone() }]);
+        self.first(best, |best| {
+            [0, 3].map(|delay_milliseconds| Scenario { delay_milliseconds, ..best.clone() })
+        })
+    }
+
+    /// The first of some calmer scenarios that still fails, or else the one that is there.
+    fn first<const N: usize>(
+        &mut self,
+        best: Scenario,
+        calmer: impl FnOnce(&Scenario) -> [Scenario; N],
+    ) -> Scenario {
+        let calmer = calmer(&best);
         calmer.into_iter().find(|calmer| self.still_fails(calmer)).unwrap_or(best)
     }
 }

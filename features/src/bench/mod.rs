@@ -13,6 +13,7 @@ use crate::agent::{self, Agent, Launch};
 use crate::broker::Mosquitto;
 use crate::client::Client;
 use crate::scratch::Scratch;
+use crate::wait::until;
 use anyhow::{Context, Result};
 use bare::Bare;
 use job::Jobs;
@@ -78,7 +79,7 @@ pub(crate) struct Place {
 pub async fn run(plan: &Plan, scratch: &Scratch) -> Result<Report> {
     let broker = Mosquitto::start(&scratch.folder.join("broker")).await?;
     let (agent, node) = start_agent(&broker, scratch).await?;
-    let idle = resident_bytes(&agent)?;
+    let (idle, threads) = (resident_bytes(&agent)?, status_of(&agent, "Threads:")?);
 
     let jobs = Jobs::connect(broker.address(), &node, scratch.mounts.clone(), plan).await?;
     let (shell, bare) = (
@@ -111,6 +112,7 @@ pub async fn run(plan: &Plan, scratch: &Scratch) -> Result<Report> {
             report.lanes(way, f64::from(plan.lanes * plan.pairs) / begun.elapsed().as_secs_f64());
         }
     }
+    rest(&agent, threads).await?;
     report.idle_afterwards(resident_bytes(&agent)?);
     jobs.make_many(plan.volumes).await?;
     report.with_volumes(resident_bytes(&agent)?);
@@ -161,13 +163,27 @@ async fn start_agent(broker: &Mosquitto, scratch: &Scratch) -> Result<(Agent, St
     Ok((agent, node))
 }
 
-/// How much memory the agent has in RAM (`VmRSS`, proc(5)).
+/// Waits until the agent has no more threads than at its start: those that jobs needed end after a while.
+async fn rest(agent: &Agent, threads: u64) -> Result<()> {
+    const REST_LIMIT: Duration = Duration::from_secs(60);
+    let rests = || Ok((status_of(agent, "Threads:")? <= threads).then_some(()));
+    until("the agent rests", REST_LIMIT, rests).await
+}
+
+/// How much memory the agent has in RAM.
 fn resident_bytes(agent: &Agent) -> Result<u64> {
-    let status =
-        fs::read_to_string(format!("/proc/{}/status", agent.id())).context("cannot ask for the memory")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS is told")?;
-    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is no number")?;
-    Ok(kibibytes * 1024)
+    Ok(status_of(agent, "VmRSS:")? * 1024)
+}
+
+/// A figure of `/proc/<id>/status` (proc(5)).
+fn status_of(agent: &Agent, key: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id()))
+        .context("cannot ask for the agent's status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .with_context(|| format!("no {key} is told"))?;
+    line.trim().trim_end_matches("kB").trim().parse().with_context(|| format!("{key} is no number"))
 }
 
 /// Runs `work` for each lane on a thread of its own.

@@ -28,9 +28,6 @@ rm "$IMAGE" &&
 rm "$DEVICE"
 "#;
 
-/// How far the shell's own numbers of loop devices are from those that others may take meanwhile.
-const DISTANCE: u32 = 1000;
-
 /// Numbers that nobody gets who asks the kernel for a free loop device: it gives the lowest. The kernel keeps the
 /// devices, unbound, so that the same ones serve the next run.
 const FIRST_NUMBER: u32 = 60_000;

@@ -159,7 +159,9 @@ impl World {
             .filter(|key| {
                 self.disk.jobs.get(key).is_some_and(|record| {
                     id.is_some_and(|id| self.is_about(record, id))
-                        || (mount_point.is_some() && record.job.request.target().mount_point() == mount_point)
+                        || record.job.request.target().mount_point().zip(mount_point).is_some_and(
+                            |(meant, there)| meant == there || meant.is_below(there),
+                        )
                 })
             })
             .cloned()

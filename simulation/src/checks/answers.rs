@@ -158,10 +158,9 @@ impl World {
         };
         let Some(shown) = shown else { return };
         let has_job = key.as_ref().is_some_and(|key| self.disk.jobs.contains_key(key));
-        let ghost = &self.ghost;
-        if !has_job && !ghost.refused.contains(&shown) && !ghost.unrecorded.contains(&shown) {
+        if !has_job && !self.ghost.refused.contains(&shown) && !self.senders.was_refused(&shown) {
             let what = key.map_or_else(|| "a refusal".to_owned(), |key| key.to_string());
-            self.violate("acknowledged-after-record", format_args!("{what} is not on disk"));
+            self.violate("acknowledged-after-record", format_args!("{what} is not on disk, and not told"));
         }
     }
 }

@@ -13,7 +13,7 @@ impl World {
         if LIMITS.queue + LIMITS.workers < accepted {
             self.violate("bounded-queue", format_args!("{accepted} jobs are accepted and not ended"));
         }
-        let Some(since) = self.life.working_since else { return };
+        let Some(since) = self.life.working_since.filter(|_| !self.life.is_stopping) else { return };
         let now = self.now();
         let slack = SLACK_MILLISECONDS + 4 * self.scenario.delay_milliseconds;
         let trouble = self.faults.journal_trouble_at.map_or(0, |at| at + slack);

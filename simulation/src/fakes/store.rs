@@ -65,6 +65,15 @@ impl FakeStore {
         }
     }
 
+    /// A damaged volume can neither be destroyed nor attached, whoever wants that.
+    fn sound_inode(&self, world: &mut World, name: &VolumeName) -> Result<Option<Inode>, Failure> {
+        let inode = self.sound(world, name).map(|image| image.map(|image| image.inode));
+        if inode.is_err() {
+            world.excuse(Call::Destroy, Some(&self.id(name)), None);
+        }
+        inode
+    }
+
     /// Makes the volume under a staging name.
     fn stage(&self, world: &mut World, volume: &Volume) -> Inode {
         let inode = world.disk.new_inode();
@@ -85,8 +94,8 @@ impl FakeStore {
 
     /// From here on it does not, if nobody holds it.
     fn decide(&self, world: &mut World, name: &VolumeName) -> Result<Option<Inode>, Failure> {
-        let Some(inode) = self.sound(world, name)?.map(|image| image.inode) else { return Ok(None) };
         let id = self.id(name);
+        let Some(inode) = self.sound_inode(world, name)? else { return Ok(None) };
         if world.kernel.is_mounted(inode) || 0 < world.kernel.namespaces_with(inode) {
             world.say(format_args!("store: {id} is held, and stays"));
             world.excuse(Call::Destroy, Some(&id), None);

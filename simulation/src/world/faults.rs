@@ -49,6 +49,17 @@ impl Call {
         Self::Acknowledge,
     ];
 
+    /// The calls that change something: where it matters most how far they got.
+    pub(crate) const CHANGING: [Self; 7] = [
+        Self::Commit,
+        Self::Create,
+        Self::Destroy,
+        Self::Source,
+        Self::Attach,
+        Self::Detach,
+        Self::RemoveDirectories,
+    ];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Load => "load",
@@ -136,6 +147,9 @@ impl Faults {
 impl World {
     /// Whether the agent is cut off at this moment.
     pub(crate) fn crash_is_due(&mut self, call: Call) -> Option<(bool, u64)> {
+        if self.happens(self.scenario.rates.crashes) {
+            return Some((self.random.chance(20), self.random.between(10, 2_000)));
+        }
         self.faults.due(call, |fault| match fault {
             Fault::Crash { power, down_milliseconds } => Some((*power, *down_milliseconds)),
             _ => None,
@@ -144,10 +158,14 @@ impl World {
 
     /// How much longer than usual this moment takes.
     pub(crate) fn hang_is_due(&mut self, call: Call) -> Option<u64> {
-        let hang = self.faults.due(call, |fault| match fault {
-            Fault::Hang { milliseconds } => Some(*milliseconds),
-            _ => None,
-        })?;
+        let hang = if self.happens(self.scenario.rates.hangs) {
+            self.random.pick(&[1_500, 6_000, 24_000])
+        } else {
+            self.faults.due(call, |fault| match fault {
+                Fault::Hang { milliseconds } => Some(*milliseconds),
+                _ => None,
+            })?
+        };
         self.counts.failures += 1;
         if matches!(call, Call::Commit | Call::Load) {
             self.note_journal_trouble(self.now() + hang);
@@ -157,10 +175,14 @@ impl World {
 
     /// The failure of this step, if it is to fail now.
     pub(crate) fn failure_is_due(&mut self, call: Call) -> Option<Failure> {
-        let code = self.faults.due(call, |fault| match fault {
-            Fault::Fail(code) => Some(*code),
-            _ => None,
-        })?;
+        let code = if self.happens(self.scenario.rates.failures) {
+            FailureCode::Internal
+        } else {
+            self.faults.due(call, |fault| match fault {
+                Fault::Fail(code) => Some(*code),
+                _ => None,
+            })?
+        };
         self.counts.failures += 1;
         Some(Failure::new(code, "failed on demand").at_step(call.as_str()))
     }
@@ -212,6 +234,10 @@ impl World {
 
     fn note_journal_trouble(&mut self, at: u64) {
         self.faults.journal_trouble_at = self.faults.journal_trouble_at.max(Some(at));
+    }
+
+    fn happens(&mut self, per_10_000: u64) -> bool {
+        !self.healed && 0 < per_10_000 && self.random.between(0, 9_999) < per_10_000
     }
 
     fn is_within(&mut self, until: u64) -> bool {

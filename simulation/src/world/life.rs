@@ -34,6 +34,7 @@ pub(crate) struct Life {
     pub(crate) cut: Option<Cut>,
     /// Tells the agent to stop, and how long it then stays down.
     pub(crate) stop: Option<watch::Sender<bool>>,
+    pub(crate) is_stopping: bool,
     pub(crate) stays_down_milliseconds: u64,
     /// When this life's engine began to work.
     pub(crate) working_since: Option<u64>,

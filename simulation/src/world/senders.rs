@@ -66,6 +66,11 @@ impl Senders {
         waiting.map(|message| String::from_utf8_lossy(&message.payload).into_owned()).collect()
     }
 
+    /// Whether the broker has the refusal of what shows this.
+    pub(crate) fn was_refused(&self, shown: &ShownId) -> bool {
+        self.refused.contains(shown)
+    }
+
     fn is_answered(&self, message: &Message) -> bool {
         match &message.meaning {
             Arrival::Job(job) => self.job_is_answered(job),

@@ -108,6 +108,7 @@ impl World {
     fn tell_to_stop(&mut self, down_milliseconds: u64) {
         let Some(stop) = &self.life.stop else { return };
         stop.send_replace(true);
+        self.life.is_stopping = true;
         self.life.stays_down_milliseconds = down_milliseconds;
         self.counts.stops += 1;
         self.say(format_args!("agent is told to stop, and stays down for {down_milliseconds} ms"));

@@ -10,6 +10,7 @@ use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
 use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Phase};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
+use dvs_domain::names::{JobId, SenderId};
 use dvs_domain::ports::{Answers, Arrival, Change, Clock, IntakeClosed, JobIntake, Journal};
 use futures::FutureExt;
 use std::collections::{BTreeMap, VecDeque};
@@ -72,6 +73,9 @@ pub fn intake() -> (Intake, Arrivals) {
     (Intake { arrivals }, Arrivals { deliveries })
 }
 
+/// What an answer shows of a job.
+type ShownId = (SenderId, Option<JobId>);
+
 struct Delivery {
     arrival: Arrival,
     taken: oneshot::Sender<()>,
@@ -95,6 +99,8 @@ pub struct Engine {
     tell: mpsc::UnboundedSender<Event>,
     running: BTreeMap<JobKey, Arc<JobControl>>,
     answers_in_flight: usize,
+    /// Arrivals that are being recorded, by what an answer would show of them.
+    taking: Vec<(Option<ShownId>, oneshot::Sender<()>)>,
     /// What could not be recorded and must be, with what follows from it: tried again at every tick, and before
     /// anything else is recorded.
     deferred: VecDeque<Vec<Effect>>,
@@ -114,6 +120,7 @@ impl Engine {
             tell,
             running: BTreeMap::new(),
             answers_in_flight: 0,
+            taking: Vec::new(),
             deferred: VecDeque::new(),
             stopping: false,
         }
@@ -164,15 +171,14 @@ impl Engine {
 
     async fn take(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
         let now = self.parts.clock.now();
-        let mut taken = Vec::new();
         let mut decided = Vec::new();
         for delivery in deliveries {
+            self.taking.push((shown_id(&delivery.arrival), delivery.taken));
             let event = self.event_of(delivery.arrival);
             decided.push(self.ledger.on(event, now));
-            taken.push(delivery.taken);
         }
         self.perform_all(decided).await;
-        for taken in taken {
+        for (_, taken) in self.taking.drain(..) {
             let _gone = taken.send(()); // A door that went away does not acknowledge: the broker repeats.
         }
     }
@@ -306,7 +312,16 @@ impl Engine {
         self.answers_in_flight += 1;
         let answers = Arc::clone(&self.parts.answers);
         let tell = self.tell.clone();
-        let mut published = Box::pin(async move { answers.publish(&answer).await });
+        // Of what is not on disk the sender must have heard before its message is acknowledged.
+        let about = (id == AnswerId::Unrecorded).then(|| (answer.sender.clone(), answer.job.clone()));
+        let untaken = self.taking.extract_if(.., |(shown, _)| about.is_some() && *shown == about);
+        let untaken: Vec<_> = untaken.map(|(_, taken)| taken).collect();
+        let mut published = Box::pin(async move {
+            answers.publish(&answer).await;
+            for taken in untaken {
+                let _gone = taken.send(());
+            }
+        });
         if futures::poll!(published.as_mut()).is_ready() {
             let _stopped = tell.send(Event::Acknowledged(id));
             return;
@@ -337,6 +352,13 @@ impl Engine {
             };
             let _stopped = tell.send(event);
         });
+    }
+}
+
+fn shown_id(arrival: &Arrival) -> Option<ShownId> {
+    match arrival {
+        Arrival::Job(job) => Some((job.sender.clone(), Some(job.id.clone()))),
+        Arrival::Refused(refusal) => Some((refusal.sender.clone()?, refusal.job.clone())),
     }
 }
 

@@ -7,7 +7,6 @@ use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{DeleteRequest, Target};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::names::VolumeName;
 use dvs_domain::ports::{Mounted, Source, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, VolumeId};
@@ -139,30 +138,37 @@ impl Worker {
     /// The source keeps the device open from before the unmount until the image is gone: automatic detach
     /// cannot hand it to somebody else, and the store can prove on it that nobody holds the file system.
     async fn remove(&self, store: &dyn VolumeStore, found: &Found, control: &JobControl) -> Result<(), Stop> {
-        let name = &found.volume.name;
-        let Some(attachment) = &found.attachment else { return destroy(store, name, control).await };
-        let source = store.source(name).await?;
+        let id = &found.volume;
+        let Some(attachment) = &found.attachment else {
+            return destroy(store, id, control).await.map_err(NotDestroyed::into_stop);
+        };
+        let source = store.source(&id.name).await?;
         let mount_point = &attachment.mount_point;
         if let Err(failure) = self.attachments.detach(&source, mount_point).await {
             return Err(self.naming_holders(failure, &source, mount_point).await.into());
         }
-        let Err(stop) = destroy(store, name, control).await else { return Ok(()) };
-        let stop = match stop {
-            Stop::Failed(failure) => {
-                let failure = self.naming_holders(failure, &source, mount_point).await;
-                match store.look_up(name).await {
-                    Ok(Some(_)) => Stop::Failed(failure),
-                    // Its end was decided: what failed came after, and the source leads nowhere.
-                    Ok(None) => return Err(Stop::FailedLate(failure, found.volume.clone())),
-                    Err(_) => Stop::FailedLate(failure, found.volume.clone()), // It may have been.
-                }
+        let Err(not_destroyed) = destroy(store, id, control).await else { return Ok(()) };
+        match not_destroyed {
+            // The source leads nowhere any more, or to another volume.
+            NotDestroyed::Late(..) => Err(not_destroyed.into_stop()),
+            NotDestroyed::Unknown(failure, id) => {
+                Err(Stop::FailedLate(self.guard_and_note(attachment, failure).await, id))
             }
-            stop => stop,
-        };
-        Err(match self.show_again(&source, attachment).await {
-            Ok(()) => stop,
-            Err(undo) => stop.undo_failed(undo),
-        })
+            NotDestroyed::Untouched(stop) => {
+                // At once: nobody may write below meanwhile. Only then there is time to look for who holds it.
+                let shown = self.show_again(&source, attachment).await;
+                let stop = match stop {
+                    Stop::Failed(failure) => {
+                        Stop::Failed(self.naming_holders(failure, &source, mount_point).await)
+                    }
+                    stop => stop,
+                };
+                Err(match shown {
+                    Ok(()) => stop,
+                    Err(undo) => stop.undo_failed(undo),
+                })
+            }
+        }
     }
 
     /// A volume that cannot be shown again is guarded and reported, as after a start.
@@ -183,11 +189,34 @@ impl Worker {
     }
 }
 
-/// The last moment at which a delete can be given up: what is decided is never undone.
-async fn destroy(store: &dyn VolumeStore, name: &VolumeName, control: &JobControl) -> Result<(), Stop> {
-    if control.is_abandoned() {
-        return Err(Stop::Abandoned);
+/// How far a destroying got that failed.
+enum NotDestroyed {
+    /// The volume is as it was.
+    Untouched(Stop),
+    /// Its end was decided: what failed came after.
+    Late(Failure, VolumeId),
+    /// The store does not say.
+    Unknown(Failure, VolumeId),
+}
+
+impl NotDestroyed {
+    fn into_stop(self) -> Stop {
+        match self {
+            Self::Untouched(stop) => stop,
+            Self::Late(failure, id) | Self::Unknown(failure, id) => Stop::FailedLate(failure, id),
+        }
     }
-    store.destroy(name).await?;
-    Ok(())
+}
+
+/// The last moment at which a delete can be given up: what is decided is never undone.
+async fn destroy(store: &dyn VolumeStore, id: &VolumeId, control: &JobControl) -> Result<(), NotDestroyed> {
+    if control.is_abandoned() {
+        return Err(NotDestroyed::Untouched(Stop::Abandoned));
+    }
+    let Err(failure) = store.destroy(&id.name).await else { return Ok(()) };
+    Err(match store.look_up(&id.name).await {
+        Ok(Some(_)) => NotDestroyed::Untouched(failure.into()),
+        Ok(None) => NotDestroyed::Late(failure, id.clone()),
+        Err(_) => NotDestroyed::Unknown(failure, id.clone()),
+    })
 }

@@ -60,7 +60,7 @@ struct Achieved {
 enum Stop {
     /// A step failed, and what was done is undone.
     Failed(Failure),
-    /// A step failed when the end of this volume was decided already.
+    /// A step failed when the end of this volume was decided already, or may have been.
     FailedLate(Failure, VolumeId),
     /// It was abandoned, and what was done is undone.
     Abandoned,
