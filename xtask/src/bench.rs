@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 
 use crate::image::{self, PROGRAM_VARIABLE};
 use crate::machine;
@@ -26,9 +26,5 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         .args(arguments)
         .env("DVS_BIN", workspace.program("release", "dvs"))
         .env(PROGRAM_VARIABLE, mosquitto);
-    let status = command.status().with_context(|| format!("cannot start {}", run::told(&command)))?;
-    match status.code() {
-        Some(code) => Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)),
-        None => bail!("{} ended with {status}", run::told(&command)),
-    }
+    run::handed_over(&mut command)
 }

@@ -12,6 +12,7 @@ mod kernel;
 mod machine;
 mod run;
 mod scene;
+mod sim;
 mod sweep;
 mod tidy;
 mod workspace;
@@ -45,6 +46,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Runs the whole core through seeds, in a made-up world where everything goes wrong
+    Sim {
+        /// Handed to the simulation as they are: `--seeds COUNT`, `--seed N`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Checks the house rules that no compiler knows
     Tidy,
 }
@@ -66,6 +73,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Ci => ci::run(&workspace),
         Command::E2e(options) => e2e::command(&workspace, &options),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
+        Command::Sim { arguments } => sim::run(&workspace, &arguments),
         Command::Tidy => tidy::command(&workspace),
     }
 }

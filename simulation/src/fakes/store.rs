@@ -193,9 +193,8 @@ impl VolumeStore for FakeStore {
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         let _under_way = Under::way(&self.sim, Call::Source, Some(&self.id(name)), None).await;
         self.step(Call::Source, Some(name)).await?;
-        let inode =
-            self.sim.effect(|world| self.sound(world, name).map(|image| image.map(|image| image.inode)));
-        let inode = inode.await?.ok_or_else(|| not_found(name))?;
+        let inode = self.sim.effect(|world| self.sound_inode(world, name)).await?;
+        let inode = inode.ok_or_else(|| not_found(name))?;
         if !self.gives_devices() {
             return Ok(Source::new(SourceKind::Directory(PathBuf::from(format!("{FOLDER}{inode}")))));
         }
