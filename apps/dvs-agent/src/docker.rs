@@ -1,6 +1,7 @@
 //! Docker, looked for at each question until it is there: at boot the agent is ready before Docker is. From then on
 //! it counts as configured, and has to answer.
 
+use crate::compose::is_root;
 use crate::core::NoEngines;
 use async_trait::async_trait;
 use dvs_docker_engine::{ContainerEngines, Engine};
@@ -9,6 +10,7 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::VolumeUsers;
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
+use rustix::fs::{Access, access};
 use std::sync::OnceLock;
 
 /// What DVS's volume driver is called.
@@ -23,8 +25,15 @@ pub(crate) struct DockerOnceThere<F> {
 impl DockerOnceThere<fn() -> Option<Engine>> {
     /// Docker where it listens by default.
     pub(crate) fn new() -> Self {
-        Self { find: Engine::docker_if_there, found: OnceLock::new() }
+        Self { find: askable_docker, found: OnceLock::new() }
     }
+}
+
+/// An ordinary user's volumes are links, for trying out. An engine that such a user may not ask runs none of that
+/// user's containers; root may ask every engine, and then it has to answer.
+fn askable_docker() -> Option<Engine> {
+    let askable = |engine: &Engine| is_root() || access(engine.socket(), Access::WRITE_OK).is_ok();
+    Engine::docker_if_there().filter(askable)
 }
 
 impl<F: Fn() -> Option<Engine>> DockerOnceThere<F> {
