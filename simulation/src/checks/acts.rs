@@ -159,9 +159,13 @@ impl World {
             .filter(|key| {
                 self.disk.jobs.get(key).is_some_and(|record| {
                     id.is_some_and(|id| self.is_about(record, id))
-                        || record.job.request.target().mount_point().zip(mount_point).is_some_and(
-                            |(meant, there)| meant == there || meant.is_below(there),
-                        )
+                        || record
+                            .job
+                            .request
+                            .target()
+                            .mount_point()
+                            .zip(mount_point)
+                            .is_some_and(|(meant, there)| meant == there || meant.is_below(there))
                 })
             })
             .cloned()

@@ -102,6 +102,10 @@ impl World {
     fn check_repeated(&mut self, key: &JobKey, finished: &Finished) {
         let Some(id) = finished.volume.as_ref().filter(|_| finished.outcome == Outcome::Done) else { return };
         let later = self.ghost.expected.get(id).filter(|(order, _)| finished.order < *order);
+        let made_by = self.disk.image(id).and_then(|image| image.volume.made_by.as_ref());
+        if made_by.is_some_and(|key| self.ghost.excused.contains(key)) {
+            return;
+        }
         let wrong = match (key.kind, later) {
             (JobKind::Create, Some((_, Expected::Absent { .. }))) => "gone",
             (JobKind::Delete, Some((_, Expected::Present { .. }))) => "there again",

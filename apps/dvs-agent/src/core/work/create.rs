@@ -24,9 +24,12 @@ impl Worker {
         match self.create(request, attempts.key, control).await {
             // What an attempt before the restart has changed is changed by this job.
             Ok(achieved) => Ok(Achieved { changed: true, ..achieved }),
-            Err(stop) => Err(match self.undo(request, attempts).await {
-                Ok(()) => stop,
-                Err(undo) => stop.undo_failed(undo),
+            Err(stop) => Err(match (self.undo(request, attempts).await, stop) {
+                (Ok(()), stop) => stop,
+                (Err(undo), Stop::Failed(failure)) => {
+                    Stop::FailedLate(failure.undo_failed(undo), self.meant_volume(request))
+                }
+                (Err(undo), stop) => stop.undo_failed(undo),
             }),
         }
     }
@@ -72,11 +75,11 @@ impl Worker {
         let held = newly_meant.then_some(&attachment);
         let created = match self.make(store, &volume, request).await {
             Ok(created) => created,
-            Err(failure) => return Err(self.undo_create(failure, None, store, held).await.into()),
+            Err(failure) => return Err(self.undo_create(failure, &id, None, held).await),
         };
         let made = (created == Created::New).then_some(&id.name);
         if let Err(failure) = self.show(store, &attachment).await {
-            return Err(self.undo_create(failure, made, store, held).await.into());
+            return Err(self.undo_create(failure, &id, made, held).await);
         }
         if !control.try_end() {
             self.take_back(store, made, held).await.into_iter().for_each(|undo| report(Err::<(), _>(undo)));
@@ -238,11 +241,18 @@ impl Worker {
     async fn undo_create(
         &self,
         failure: Failure,
+        id: &VolumeId,
         made: Option<&VolumeName>,
-        store: &dyn VolumeStore,
         held: Option<&Attachment>,
-    ) -> Failure {
-        self.take_back(store, made, held).await.into_iter().fold(failure, Failure::undo_failed)
+    ) -> Stop {
+        let undone = match self.stores.get(&id.store) {
+            Ok(store) => self.take_back(store.as_ref(), made, held).await,
+            Err(failure) => vec![failure],
+        };
+        if undone.is_empty() {
+            return Stop::Failed(failure);
+        }
+        Stop::FailedLate(undone.into_iter().fold(failure, Failure::undo_failed), id.clone())
     }
 
     /// Takes back what attempts of a create have made, and says what could not be. What stays visible also stays

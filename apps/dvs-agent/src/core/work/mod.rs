@@ -60,7 +60,7 @@ struct Achieved {
 enum Stop {
     /// A step failed, and what was done is undone.
     Failed(Failure),
-    /// A step failed when the end of this volume was decided already, or may have been.
+    /// A step failed, and this volume is not, or may not be, what it was before.
     FailedLate(Failure, VolumeId),
     /// It was abandoned, and what was done is undone.
     Abandoned,
@@ -131,11 +131,16 @@ impl Worker {
     }
 }
 
-/// The end of work that failed, and the volume that is gone all the same.
-fn failed(key: JobKey, failure: &Failure, gone: Option<VolumeId>, control: &JobControl) -> Event {
+/// The end of work that failed, and the volume that it has changed all the same.
+fn failed(key: JobKey, failure: &Failure, changed: Option<VolumeId>, control: &JobControl) -> Event {
     tracing::warn!(job = %key, code = %failure.code(), "{}", failure.chain());
     if !control.try_end() {
         return Event::Released(key);
     }
-    Event::Ended { key, outcome: Outcome::Failed(failure.report()), changed: gone.is_some(), volume: gone }
+    Event::Ended {
+        key,
+        outcome: Outcome::Failed(failure.report()),
+        changed: changed.is_some(),
+        volume: changed,
+    }
 }
