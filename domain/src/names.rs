@@ -73,6 +73,13 @@ name!(
     VolumeName, "volume name", "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}", is_plain_name
 );
 
+name!(
+    /// What a node is told apart by in stores that several nodes share, whatever it is called: 32 hexadecimal
+    /// digits, drawn once and kept in its state folder.
+    NodeId, "node id", "32 hexadecimal digits",
+    |text| text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+);
+
 fn is_topic_word(text: &str, most: usize) -> bool {
     !text.is_empty()
         && text.chars().count() <= most
@@ -139,6 +146,16 @@ mod tests {
         assert!(JobId::new("1234567890").is_ok());
         for bad in ["", "a b", "ä", "a\t", &"1".repeat(129)] {
             assert!(JobId::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn node_ids_are_one_length_and_one_alphabet() {
+        assert!(NodeId::new("0123456789abcdef0123456789abcdef").is_ok());
+        for bad in
+            ["", "0123456789ABCDEF0123456789ABCDEF", "../3456789abcdef0123456789abcdef", &"0".repeat(33)]
+        {
+            assert!(NodeId::new(bad).is_err(), "{bad:?}");
         }
     }
 

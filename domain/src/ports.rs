@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::job::{Answer, Job, JobKey, Refusal};
 use crate::ledger::{JobRecord, RefusalNumber};
 use crate::mount_point::MountPoint;
-use crate::names::VolumeName;
+use crate::names::{NodeId, VolumeName};
 use crate::time::Timestamp;
 use crate::user::User;
 use crate::volume::{Entry, FileSystem, StoreDescription, Usage, Volume, VolumeId};
@@ -62,6 +62,62 @@ pub trait VolumeStore: Send + Sync {
     /// # Errors
     /// `not-found`, `damaged`, `store-unavailable`, `internal` with the step.
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure>;
+
+    /// Who else may use its volumes, where several nodes can share the store.
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
+    }
+}
+
+/// A store whose volumes several nodes can have attached. Each node that attaches says so first, and a volume that
+/// a node has attached is not destroyed. What a dead node left is never taken away by an agent itself.
+#[async_trait]
+pub trait SharedStore: Send + Sync {
+    /// Says that this node has `name` attached, or is about to. Before it is attached; saying it again is no error.
+    ///
+    /// # Errors
+    /// `busy` while it is being destroyed: then nothing has changed. `not-found`, `unsupported`,
+    /// `store-unavailable`.
+    async fn enter(&self, name: &VolumeName) -> Result<(), Failure>;
+
+    /// Says that this node has `name` attached no more. After it was detached; saying it again is no error.
+    ///
+    /// # Errors
+    /// `unsupported`, `store-unavailable`.
+    async fn leave(&self, name: &VolumeName) -> Result<(), Failure>;
+
+    /// What nodes have said about `name`, this one too.
+    ///
+    /// # Errors
+    /// `store-unavailable`.
+    async fn claims(&self, name: &VolumeName) -> Result<Vec<Claim>, Failure>;
+
+    /// Takes away all that `node` has said about `name`: for an operator who knows that the node is dead. Gives
+    /// what was taken away.
+    ///
+    /// # Errors
+    /// `unsupported`, `store-unavailable`.
+    async fn release(&self, name: &VolumeName, node: &NodeId) -> Result<Vec<Claim>, Failure>;
+}
+
+/// What a node has said about a volume that it shares with others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    /// The node.
+    pub node: NodeId,
+    /// What it is called, if it has said that.
+    pub node_name: Option<String>,
+    /// What it does.
+    pub kind: ClaimKind,
+}
+
+/// What a node does with a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClaimKind {
+    /// It has it attached.
+    Attached,
+    /// It is destroying it, or was when it died.
+    Deleting,
 }
 
 /// What creating found.
@@ -101,6 +157,17 @@ pub enum SourceKind {
     },
     /// A directory of this host.
     Directory(PathBuf),
+    /// A directory on an NFS server.
+    NfsExport {
+        /// The server's name or address.
+        server: String,
+        /// The port of its NFS service, where it is not the one that the server's portmapper tells.
+        port: Option<u16>,
+        /// The directory, as the server calls it.
+        path: String,
+        /// Whether it may only be read.
+        read_only: bool,
+    },
 }
 
 impl Source {

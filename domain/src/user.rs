@@ -32,6 +32,13 @@ pub enum User {
         /// Where.
         String,
     ),
+    /// Another node that has it attached, or had when it died.
+    Node {
+        /// The node's id in the store.
+        id: String,
+        /// What it is called, if it has said that.
+        name: Option<String>,
+    },
     /// The kernel says that somebody holds it; who, cannot be seen from here.
     Unknown,
 }
@@ -47,6 +54,8 @@ impl fmt::Display for User {
                 write!(formatter, "the mount namespace of process {id} (`{name}`)")
             }
             Self::MountInside(path) => write!(formatter, "a mount at `{path}`"),
+            Self::Node { id, name: Some(name) } => write!(formatter, "node `{name}` ({id})"),
+            Self::Node { id, name: None } => write!(formatter, "node {id}"),
             Self::Unknown => {
                 formatter.write_str("a mount namespace or process that cannot be seen from here")
             }

@@ -269,9 +269,22 @@ pub struct StoreDescription {
     pub gid: u32,
     /// The permissions of volumes that ask for none.
     pub mode: Mode,
+    /// Whether this program can make its volumes visible at a mount point.
+    pub attachable: bool,
 }
 
 impl StoreDescription {
+    /// Whether volumes of this store can be made visible at a mount point.
+    ///
+    /// # Errors
+    /// [`FailureCode::Unsupported`] where they cannot.
+    pub fn admit_mount_point(&self) -> Result<(), Failure> {
+        let hint = "leave the mount point out and give the volume a `name`, or name another store";
+        let what = format!("volumes of store `{}` ({}) cannot be attached yet", self.name, self.kind);
+        let refused = || Failure::new(FailureCode::Unsupported, what).with_hint(hint);
+        self.attachable.then_some(()).ok_or_else(refused)
+    }
+
     /// Fills in what `request` leaves open, for a volume called `name`.
     ///
     /// # Errors
@@ -367,6 +380,7 @@ mod tests {
             uid: 0,
             gid: 0,
             mode: Mode::DEFAULT,
+            attachable: true,
         }
     }
 
@@ -417,8 +431,10 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_formats_nothing_refuses_a_file_system() {
-        let plain = StoreDescription { file_system: None, provision: None, ..description() };
+    fn what_a_store_cannot_do_is_refused() {
+        assert!(description().admit_mount_point().is_ok());
+        let plain = StoreDescription { file_system: None, attachable: false, ..description() };
+        assert_eq!(plain.admit_mount_point().unwrap_err().code(), FailureCode::Unsupported);
         let asked = CreateRequest { file_system: Some(FileSystem::Ext4), ..request() };
         let refused = plain.complete(&asked, VolumeName::new("v").unwrap()).unwrap_err();
         assert_eq!(refused.code(), FailureCode::Unsupported);

@@ -38,6 +38,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
             machine::MOSQUITTO,
             machine::TLS,
             machine::CONTAINERS,
+            machine::NFS_SERVER,
         ])?;
     }
     let mut gate = Gate::default();

@@ -98,7 +98,7 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<ExitCo
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Report> {
     let stores = stores(options)?;
     if machine::is_root() {
-        machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
+        machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO, machine::NFS_SERVER])?;
     }
     run::shown(&mut workspace.cargo(["build", "-p", "dvs", "--features", "failpoints"]))?;
     run::shown(&mut workspace.cargo(["test", "-p", "dvs-features", "--test", "behaviour", "--no-run"]))?;

@@ -42,6 +42,18 @@ pub(crate) const TLS: &[Program] =
 /// What runs in the containers of tests.
 pub(crate) const CONTAINERS: &[Program] = &[program("busybox", "busybox-static")];
 
+/// A real NFS server for tests, on Debian's usual machine.
+pub(crate) const NFS_SERVER: &[Program] = &[
+    program("ganesha.nfsd", "nfs-ganesha"),
+    #[cfg(target_arch = "x86_64")]
+    program("/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so", "nfs-ganesha-vfs"),
+    #[cfg(target_arch = "aarch64")]
+    program("/usr/lib/aarch64-linux-gnu/ganesha/libfsalvfs.so", "nfs-ganesha-vfs"),
+    program("rpcbind", "rpcbind"),
+    program("unshare", "util-linux"),
+    program("ip", "iproute2"),
+];
+
 /// While this file says no, Debian's packages start no service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -139,11 +151,11 @@ fn install(packages: &[&str]) -> Result<()> {
     apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
-/// What is named by its whole path need not be a program: a header is looked for too.
+/// What is named by its whole path need not be a program: a header and a library are looked for too.
 fn is_program(file: &Path) -> bool {
-    let is_header = file.extension().is_some_and(|ending| ending == "h");
+    let is_part = file.extension().is_some_and(|ending| ending == "h" || ending == "so");
     fs::metadata(file)
-        .is_ok_and(|found| found.is_file() && (is_header || found.permissions().mode() & 0o111 != 0))
+        .is_ok_and(|found| found.is_file() && (is_part || found.permissions().mode() & 0o111 != 0))
 }
 
 /// As long as this lives, installing a package starts no service.

@@ -42,6 +42,10 @@ impl OpenSource {
         match kind {
             SourceKind::Device { path, file_system } => open_device(path, *file_system),
             SourceKind::Directory(path) => open_directory(path),
+            SourceKind::NfsExport { server, path, .. } => Err(Failure::new(
+                FailureCode::Unsupported,
+                format!("a directory on an NFS server (`{server}:{path}`) cannot be attached yet"),
+            )),
         }
     }
 

@@ -213,5 +213,6 @@ async fn real_many_at_once_come_and_go() {
 fn device_of(source: &Source) -> &Path {
     match &source.kind {
         SourceKind::Device { path, .. } | SourceKind::Directory(path) => path,
+        other @ SourceKind::NfsExport { .. } => unreachable!("{other:?}"),
     }
 }

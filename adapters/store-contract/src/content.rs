@@ -8,6 +8,7 @@ use dvs_domain::size::VolumeSize;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// What the suite writes into a volume: with a device, where an empty file system has nothing yet.
 const MARK: &[u8] = b"written by the store contract";
@@ -27,11 +28,8 @@ pub async fn asking_for_a_source_again_gives_the_same(bench: &dyn Bench) {
     assert_ne!(first.kind, other.kind, "two volumes share a source");
     drop(first);
     assert_eq!(store.source(&named("a")).await.unwrap().kind, second.kind);
-    match &second.kind {
-        SourceKind::Device { path, .. } | SourceKind::Directory(path) => {
-            assert!(fs::exists(path).unwrap(), "{path:?}");
-        }
-    }
+    let there = directory_of(&second).unwrap_or_else(|| device_of(&second));
+    assert!(fs::exists(&there).unwrap(), "{there:?}");
 }
 
 /// There is nothing to attach for what is not there.
@@ -76,7 +74,7 @@ pub async fn a_volume_made_again_is_empty(bench: &dyn Bench) {
     assert_eq!(create(bench, &*store, "a").await, Created::New);
     let source = store.source(&named("a")).await.unwrap();
     assert!(!is_marked(&source, bench.volume_size()), "something of the destroyed volume is inside");
-    if let SourceKind::Directory(path) = &source.kind {
+    if let Some(path) = directory_of(&source) {
         assert_eq!(fs::read_dir(path).unwrap().count(), 0, "a new volume is empty");
     }
 }
@@ -87,36 +85,32 @@ async fn create(bench: &dyn Bench, store: &dyn VolumeStore, name: &str) -> Creat
 
 /// Writes the mark into the volume, and makes it durable.
 fn mark(source: &Source, size: VolumeSize) {
-    match &source.kind {
-        SourceKind::Device { path, .. } => {
-            let device = OpenOptions::new().write(true).open(path).unwrap();
-            device.write_all_at(MARK, size.bytes() - MARK_FROM_END_BYTES).unwrap();
-            device.sync_all().unwrap();
-        }
-        SourceKind::Directory(path) => fs::write(path.join("mark"), MARK).unwrap(),
+    if let Some(path) = directory_of(source) {
+        return fs::write(path.join("mark"), MARK).unwrap();
     }
+    let device = OpenOptions::new().write(true).open(device_of(source)).unwrap();
+    device.write_all_at(MARK, size.bytes() - MARK_FROM_END_BYTES).unwrap();
+    device.sync_all().unwrap();
 }
 
 fn is_marked(source: &Source, size: VolumeSize) -> bool {
-    match &source.kind {
-        SourceKind::Device { path, .. } => {
-            let mut read = vec![0; MARK.len()];
-            let device = File::open(path).unwrap();
-            device.read_exact_at(&mut read, size.bytes() - MARK_FROM_END_BYTES).unwrap();
-            read == MARK
-        }
-        SourceKind::Directory(path) => fs::exists(path.join("mark")).unwrap(),
+    if let Some(path) = directory_of(source) {
+        return fs::exists(path.join("mark")).unwrap();
     }
+    let mut read = vec![0; MARK.len()];
+    let device = File::open(device_of(source)).unwrap();
+    device.read_exact_at(&mut read, size.bytes() - MARK_FROM_END_BYTES).unwrap();
+    read == MARK
 }
 
 /// Every byte of a device, or the names and bytes of the files in a directory.
 fn content_of(source: &Source) -> Vec<u8> {
     let mut content = Vec::new();
-    match &source.kind {
-        SourceKind::Device { path, .. } => {
-            File::open(path).unwrap().read_to_end(&mut content).unwrap();
+    match directory_of(source) {
+        None => {
+            File::open(device_of(source)).unwrap().read_to_end(&mut content).unwrap();
         }
-        SourceKind::Directory(path) => {
+        Some(path) => {
             let mut files: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.sort();
             for file in files {
@@ -126,4 +120,21 @@ fn content_of(source: &Source) -> Vec<u8> {
         }
     }
     content
+}
+
+/// The directory of this host that a source is, if it is none on a device. A server that a bench uses exports a
+/// folder of this host under its own path.
+fn directory_of(source: &Source) -> Option<PathBuf> {
+    match &source.kind {
+        SourceKind::Device { .. } => None,
+        SourceKind::Directory(path) => Some(path.clone()),
+        SourceKind::NfsExport { path, .. } => Some(PathBuf::from(path)),
+    }
+}
+
+fn device_of(source: &Source) -> PathBuf {
+    match &source.kind {
+        SourceKind::Device { path, .. } => path.clone(),
+        other => panic!("{other:?} is no device"),
+    }
 }

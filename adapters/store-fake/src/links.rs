@@ -113,6 +113,10 @@ impl Attachments for LinkAttachments {
 fn target_of(source: &Source) -> Result<PathBuf, Failure> {
     match &source.kind {
         SourceKind::Directory(path) => Ok(path.join(".")),
+        SourceKind::NfsExport { server, path, .. } => Err(Failure::new(
+            FailureCode::Unsupported,
+            format!("a directory on an NFS server (`{server}:{path}`) cannot be attached yet"),
+        )),
         SourceKind::Device { path, .. } => Err(Failure::new(
             FailureCode::Unsupported,
             format!("an ordinary user cannot mount device `{}`", path.display()),

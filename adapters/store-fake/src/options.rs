@@ -30,6 +30,7 @@ impl Options {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             mode: Mode::DEFAULT,
+            attachable: true,
         };
         Self { folder, description, overcommit: OvercommitRatio::DEFAULT }
     }
@@ -107,6 +108,7 @@ mod tests {
             uid: 5,
             gid: 6,
             mode: Mode::parse("0700").unwrap(),
+            attachable: true,
         };
         assert_eq!(full.description, described);
     }

@@ -116,6 +116,7 @@ impl VolumeStore for LoopStore {
             uid: settings.uid,
             gid: settings.gid,
             mode: settings.mode,
+            attachable: true,
         }
     }
 

@@ -133,6 +133,7 @@ fn described(name: &StoreName, url: &Url) -> StoreDescription {
         uid,
         gid,
         mode: options.get("mode").and_then(|mode| Mode::parse(mode).ok()).unwrap_or(Mode::DEFAULT),
+        attachable: true,
     }
 }
 

@@ -210,6 +210,7 @@ fn resolve(world: &World, source: &Source) -> Option<Inode> {
             let inode = path.to_str()?.strip_prefix(FOLDER)?.parse().ok()?;
             world.disk.owner_of(inode).map(|_| inode)
         }
+        SourceKind::NfsExport { .. } => None, // No store of this world gives one.
     }
 }
 

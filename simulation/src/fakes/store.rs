@@ -127,6 +127,7 @@ impl VolumeStore for FakeStore {
             uid: 0,
             gid: 0,
             mode: Mode::DEFAULT,
+            attachable: true,
         }
     }
 

@@ -49,6 +49,7 @@ impl Worker {
         let store = self.stores.get(&id.store)?.as_ref();
         let mount_point = request.target.mount_point();
         if let Some(mount_point) = mount_point {
+            store.describe().admit_mount_point()?;
             self.node.book(|book| book.admit(&id, mount_point))?;
         }
         self.refuse_ambiguous_name(request, &id).await?;

@@ -1,0 +1,208 @@
+//! Making a volume: stage, record, publish, put in place. It exists from the rename in `publish` on. Each call may have
+//! been made twice, because the first answer was lost.
+
+use crate::destroy;
+use crate::entry::{self, Sound};
+use crate::layout::{self, Fate, RECORD, Temporary};
+use crate::problem::{At, Problem};
+use crate::removal;
+use crate::settings;
+use crate::shared::{Folders, Work};
+use crate::target::{Fault, Handle, Name, Owner, TargetError};
+use crate::{record, sweep};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::VolumeName;
+use dvs_domain::ports::Created;
+use dvs_domain::volume::Volume;
+
+/// Makes `volume` exist, or leaves nothing.
+pub(crate) async fn create(work: &Work, volume: &Volume) -> Result<Created, Problem> {
+    work.shared.refuse_read_only()?;
+    settings::check_owner(volume.spec.uid, volume.spec.gid)?;
+    let name = &volume.spec.id.name;
+    let folders = work.folders().await?;
+    sweep::settle_doubts_about(work, name).await?;
+    let temporary = Temporary::new(Fate::New, &work.shared.node.id, name);
+    match make(work, &folders, &temporary, volume).await {
+        Ok(Made::New) => Ok(Created::New),
+        Ok(Made::NameIsTaken) => {
+            clear_away(work, &folders, &temporary).await?;
+            there_meanwhile(work, &folders, name).await
+        }
+        Err(problem) => Err(undo(work, &folders, &temporary, problem).await),
+    }
+}
+
+enum Made {
+    New,
+    NameIsTaken,
+}
+
+async fn make(
+    work: &Work,
+    folders: &Folders,
+    temporary: &Temporary,
+    volume: &Volume,
+) -> Result<Made, Problem> {
+    let spec = &volume.spec;
+    let staged = temporary.name().at("stage")?;
+    let owner = Owner { uid: spec.uid, gid: spec.gid, mode: spec.mode.bits() };
+    let (metadata, directory) = futures::join!(
+        stage(work, &folders.metadata, &staged, None),
+        stage(work, &folders.volumes, &staged, Some(&owner)),
+    );
+    let (metadata, _directory) = (metadata?, directory?);
+    let bytes = record::encode(volume, temporary)?;
+    let record = layout::name(RECORD).at("record")?;
+    work.write_file(&metadata, &record, &bytes).await.at("record")?;
+    let name = layout::name(spec.id.name.as_str()).at("publish")?;
+    match work.rename((&folders.metadata, &staged), (&folders.metadata, &name)).await {
+        Ok(()) => {}
+        Err(TargetError {
+            fault: Fault::Exists | Fault::NotEmpty | Fault::NotThere | Fault::NotAFolder,
+            ..
+        }) => {
+            if ours(work, folders, &name, temporary).await?.is_none() {
+                return Ok(Made::NameIsTaken);
+            }
+        }
+        Err(error) => return Err(error).at("publish"),
+    }
+    put_in_place(work, folders, &staged, &name).await?;
+    Ok(Made::New)
+}
+
+async fn stage(
+    work: &Work,
+    folder: &Handle,
+    staged: &Name,
+    owner: Option<&Owner>,
+) -> Result<Handle, Problem> {
+    match work.make_folder(folder, staged, owner).await {
+        // Nobody else has this name: an answer was lost. The one that is there may be nobody's yet.
+        Err(TargetError { fault: Fault::Exists, .. }) => {
+            work.remove_folder(folder, staged).await.at("stage")?;
+            work.make_folder(folder, staged, owner).await.at("stage")
+        }
+        made => made.at("stage"),
+    }
+}
+
+/// The folder that has the name now, if it is the one that this create has made.
+async fn ours(
+    work: &Work,
+    folders: &Folders,
+    name: &Name,
+    temporary: &Temporary,
+) -> Result<Option<Handle>, Problem> {
+    let Some(found) = work.look_up(&folders.metadata, name).await.at("publish")? else { return Ok(None) };
+    if !found.attributes.is_folder {
+        return Ok(None);
+    }
+    let record = entry::own_record(work, &temporary.volume, &found.handle).await?;
+    let is_ours = record.is_some_and(|record| record.made_as == temporary.to_string());
+    Ok(is_ours.then_some(found.handle))
+}
+
+/// The volume exists; its directory gets its name. Whoever looks at the volume meanwhile does the same.
+async fn put_in_place(work: &Work, folders: &Folders, staged: &Name, name: &Name) -> Result<(), Problem> {
+    let step = "put in place";
+    match work.rename((&folders.volumes, staged), (&folders.volumes, name)).await {
+        Ok(()) => Ok(()),
+        Err(TargetError { fault: Fault::NotThere, .. })
+            if work.look_up(&folders.volumes, name).await.at(step)?.is_some() =>
+        {
+            Ok(())
+        }
+        Err(TargetError { fault: Fault::Exists | Fault::NotEmpty | Fault::NotAFolder, .. }) => {
+            let detail = "something is in the place of its directory, without a record".to_owned();
+            Err(Failure::new(FailureCode::Damaged, detail).at_step(step).into())
+        }
+        Err(error) => Err(error).at(step),
+    }
+}
+
+async fn there_meanwhile(work: &Work, folders: &Folders, name: &VolumeName) -> Result<Created, Problem> {
+    match entry::find_in(work, folders, name).await?.into_sound(work, name)? {
+        Some(Sound { volume, is_going: false, .. }) => Ok(Created::AlreadyThere(Box::new(volume))),
+        gone_or_going => {
+            let what = if gone_or_going.is_some() { "is being destroyed" } else { "came and went" };
+            let detail = format!("volume `{}` {what} at the same time", work.shared.id(name));
+            Err(Failure::new(FailureCode::Busy, detail).at_step("publish").into())
+        }
+    }
+}
+
+/// Takes back what a failed create has made, and keeps what could not be taken back. When the server is away nobody
+/// knows what has been made: it is cleared away when it is back.
+async fn undo(work: &Work, folders: &Folders, temporary: &Temporary, problem: Problem) -> Problem {
+    let shared = &work.shared;
+    if problem.is_away() || problem.is_stale() {
+        shared.doubts().insert(temporary.clone());
+        shared.is_left_untidy();
+        return problem;
+    }
+    let work = work.undoing();
+    let undone = match unpublish(&work, folders, temporary).await {
+        Ok(()) => clear_away(&work, folders, temporary).await,
+        failed => failed,
+    };
+    match undone {
+        Ok(()) => problem,
+        Err(undo) => {
+            shared.doubts().insert(temporary.clone());
+            shared.is_left_untidy();
+            let undo = undo.told(&shared.name, &shared.settings);
+            Problem::Told(problem.told(&shared.name, &shared.settings).undo_failed(undo))
+        }
+    }
+}
+
+/// Makes sure that the name does not stand for what a failed create has made.
+pub(crate) async fn unpublish(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
+    let step = "undo";
+    let (name, staged) = (layout::name(temporary.volume.as_str()).at(step)?, temporary.name().at(step)?);
+    // First what could still be published, by a call that was given up and is only done now.
+    removal::remove_tree(work, &folders.metadata, &staged, step).await?;
+    let Some(metadata) = ours(work, folders, &name, temporary).await? else { return Ok(()) };
+    if work.look_up(&folders.volumes, &staged).await.at(step)?.is_some() {
+        work.rename((&folders.metadata, &name), (&folders.metadata, &staged)).await.at(step)?;
+        if !work.remove_folder(&folders.volumes, &staged).await.at(step)? {
+            // Somebody who looked has put it in place. Nobody can have used it.
+            work.remove_folder(&folders.volumes, &name).await.at(step)?;
+        }
+        return Ok(());
+    }
+    // It was whole, and others may have seen it.
+    match destroy::decide(work, &temporary.volume, &metadata).await {
+        Ok(()) => {}
+        Err(Problem::Told(failure)) if failure.code() == FailureCode::InUse => return Ok(()),
+        Err(problem) => return Err(problem),
+    }
+    let gone = Temporary::new(Fate::Gone, &work.shared.node.id, &temporary.volume);
+    destroy::take_out(work, folders, &gone).await?;
+    destroy::remove(work, folders, &gone).await
+}
+
+/// Puts the directory in place of a volume that was made, and whose create was cut off.
+pub(crate) async fn finish(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
+    let step = "complete an earlier create";
+    let (name, staged) = (layout::name(temporary.volume.as_str()).at(step)?, temporary.name().at(step)?);
+    removal::remove_tree(work, &folders.metadata, &staged, step).await?;
+    if ours(work, folders, &name, temporary).await?.is_some()
+        && work.look_up(&folders.volumes, &staged).await.at(step)?.is_some()
+    {
+        put_in_place(work, folders, &staged, &name).await?;
+    }
+    Ok(())
+}
+
+/// Removes what was staged.
+pub(crate) async fn clear_away(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
+    let staged = temporary.name().at("undo")?;
+    let (metadata, directory) = futures::join!(
+        removal::remove_tree(work, &folders.metadata, &staged, "undo"),
+        removal::remove_tree(work, &folders.volumes, &staged, "undo"),
+    );
+    metadata.and(directory)
+}

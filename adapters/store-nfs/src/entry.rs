@@ -1,0 +1,239 @@
+//! What a name stands for on the export.
+
+use crate::layout::{self, DELETING, LEGACY_RECORD, RECORD};
+use crate::problem::{At, Problem};
+use crate::record::{self, RECORD_BYTES_MAX, Record};
+use crate::shared::{Folders, Work};
+use crate::target::{Fault, Found, Handle, Name, TargetError};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::VolumeName;
+use dvs_domain::time::Timestamp;
+use dvs_domain::volume::{Entry, Mode, Usage, Volume, VolumeSpec};
+
+/// How often a look is taken at what others change meanwhile.
+const LOOKS: usize = 4;
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Nothing.
+    Absent,
+    /// A volume.
+    Sound(Sound),
+    /// Something that is not whole, and why.
+    Damaged(String),
+}
+
+/// A volume that is whole.
+#[derive(Debug)]
+pub(crate) struct Sound {
+    pub(crate) volume: Volume,
+    /// Its folder in `volumes_metadata`.
+    pub(crate) metadata: Handle,
+    /// Its directory is out of its place already, because it is being destroyed.
+    pub(crate) is_going: bool,
+}
+
+impl State {
+    pub(crate) fn into_entry(self, name: &VolumeName) -> Option<Entry> {
+        match self {
+            Self::Absent => None,
+            Self::Sound(sound) => Some(Entry::Sound(Box::new(sound.volume))),
+            Self::Damaged(reason) => Some(Entry::Damaged { name: name.clone(), reason }),
+        }
+    }
+
+    /// The volume, if there is a whole one.
+    pub(crate) fn into_sound(self, work: &Work, name: &VolumeName) -> Result<Option<Sound>, Failure> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Sound(sound) => Ok(Some(sound)),
+            Self::Damaged(reason) => {
+                let detail = format!("volume `{}` is damaged: {reason}", work.shared.id(name));
+                Err(Failure::new(FailureCode::Damaged, detail).with_hint(
+                    "mend or remove it on the export by hand; DVS never removes what it cannot read",
+                ))
+            }
+        }
+    }
+}
+
+/// What `name` stands for now. Completes a create that was cut off after its decision.
+pub(crate) async fn find(work: &Work, name: &VolumeName) -> Result<State, Problem> {
+    let Some(folders) = work.folders_if_there().await? else { return Ok(State::Absent) };
+    find_in(work, &folders, name).await
+}
+
+pub(crate) async fn find_in(work: &Work, folders: &Folders, name: &VolumeName) -> Result<State, Problem> {
+    let file = layout::name(name.as_str()).at("look up")?;
+    let mut last = Err(TargetError { call: "look up", fault: Fault::Stale }).at("look up");
+    for _ in 0..LOOKS {
+        let (metadata, directory) =
+            futures::join!(work.look_up(&folders.metadata, &file), work.look_up(&folders.volumes, &file));
+        let (metadata, directory) = (metadata.at("look up")?, directory.at("look up")?);
+        let Some(metadata) = metadata else {
+            // It may have come or gone between the two looks.
+            let again = work.look_up(&folders.metadata, &file).await.at("look up")?;
+            match (again, directory) {
+                (Some(_), _) => continue,
+                (None, None) => return Ok(State::Absent),
+                (None, Some(_)) => {
+                    if work.look_up(&folders.volumes, &file).await.at("look up")?.is_none() {
+                        continue;
+                    }
+                    return Ok(State::Damaged("its directory is there without a record".to_owned()));
+                }
+            }
+        };
+        last = read(work, folders, name, &file, &metadata, directory.as_ref()).await;
+        let is_settled = match &last {
+            Ok(State::Damaged(_)) => is_still(work, folders, &file, &metadata).await?,
+            Err(problem) => !problem.is_stale(),
+            Ok(_) => true,
+        };
+        if is_settled {
+            break;
+        }
+    }
+    last
+}
+
+/// Whether `name` still leads to what was found: what goes away while it is read looks like a damaged one.
+async fn is_still(work: &Work, folders: &Folders, name: &Name, found: &Found) -> Result<bool, Problem> {
+    let now = work.look_up(&folders.metadata, name).await.at("look up")?;
+    Ok(now.is_some_and(|now| now.attributes.file == found.attributes.file))
+}
+
+async fn read(
+    work: &Work,
+    folders: &Folders,
+    name: &VolumeName,
+    file: &Name,
+    metadata: &Found,
+    directory: Option<&Found>,
+) -> Result<State, Problem> {
+    if !metadata.attributes.is_folder || directory.is_some_and(|found| !found.attributes.is_folder) {
+        return Ok(State::Damaged("something that is no folder has its name".to_owned()));
+    }
+    let record = match read_record(work, name, &metadata.handle).await? {
+        Ok(record) => record,
+        Err(reason) => return Ok(State::Damaged(reason)),
+    };
+    let sound =
+        |volume, is_going| Ok(State::Sound(Sound { volume, metadata: metadata.handle.clone(), is_going }));
+    match (record, directory) {
+        (AnyRecord::Ours(record), Some(_)) => sound(record.volume, false),
+        (AnyRecord::Ours(record), None) => {
+            if complete(work, folders, file, &record).await? {
+                return sound(record.volume, false);
+            }
+            let deleting = layout::name(DELETING).at("look up")?;
+            if work.read_mark(&metadata.handle, &deleting).await.at("look up")?.is_some() {
+                return sound(record.volume, true);
+            }
+            Ok(State::Damaged("its directory is not there".to_owned()))
+        }
+        (AnyRecord::Legacy(size), Some(directory)) => {
+            let owner = directory.attributes.owner;
+            let Ok(mode) = Mode::parse(&format!("{:o}", owner.mode)) else {
+                return Ok(State::Damaged("nobody may do anything with its directory".to_owned()));
+            };
+            let spec = VolumeSpec {
+                id: work.shared.id(name),
+                size,
+                file_system: None,
+                uid: owner.uid,
+                gid: owner.gid,
+                mode,
+                provision: None,
+            };
+            sound(Volume { spec, made_by: None, made_at: Timestamp(0) }, false)
+        }
+        (AnyRecord::Legacy(_), None) => Ok(State::Damaged("its directory is not there".to_owned())),
+    }
+}
+
+enum AnyRecord {
+    Ours(Record),
+    /// Of the earlier implementation, which recorded little more than the size.
+    Legacy(dvs_domain::size::VolumeSize),
+}
+
+async fn read_record(
+    work: &Work,
+    name: &VolumeName,
+    metadata: &Handle,
+) -> Result<Result<AnyRecord, String>, Problem> {
+    let step = "read the record";
+    let record = layout::name(RECORD).at(step)?;
+    if let Some(bytes) = work.read_file(metadata, &record, RECORD_BYTES_MAX).await.at(step)? {
+        let record = record::decode(&bytes, &work.shared.id(name));
+        return Ok(record.map(AnyRecord::Ours).map_err(|wrong| format!("its record {wrong}")));
+    }
+    let legacy = layout::name(LEGACY_RECORD).at(step)?;
+    let Some(bytes) = work.read_file(metadata, &legacy, RECORD_BYTES_MAX).await.at(step)? else {
+        return Ok(Err("its record is not there".to_owned()));
+    };
+    let size = record::decode_legacy(&bytes, name);
+    Ok(size.map(AnyRecord::Legacy).map_err(|wrong| format!("its `{LEGACY_RECORD}` {wrong}")))
+}
+
+/// The record of a volume that this program has made, if there is a whole one.
+pub(crate) async fn own_record(
+    work: &Work,
+    name: &VolumeName,
+    metadata: &Handle,
+) -> Result<Option<Record>, Problem> {
+    Ok(match read_record(work, name, metadata).await? {
+        Ok(AnyRecord::Ours(record)) => Some(record),
+        _ => None,
+    })
+}
+
+/// Puts the directory of a volume in its place, if it is still where it was made. Others may do the same.
+async fn complete(work: &Work, folders: &Folders, file: &Name, record: &Record) -> Result<bool, Problem> {
+    let step = "complete an earlier create";
+    let Ok(made_as) = Name::new(record.made_as.as_bytes()) else { return Ok(false) };
+    if !work.shared.settings.read_only {
+        match work.rename((&folders.volumes, &made_as), (&folders.volumes, file)).await {
+            Ok(()) => return Ok(true),
+            Err(TargetError { fault: Fault::NotThere | Fault::Exists | Fault::NotEmpty, .. }) => {}
+            Err(error) => return Err(error).at(step),
+        }
+    }
+    Ok(work.look_up(&folders.volumes, file).await.at(step)?.is_some())
+}
+
+/// The volume `name`, to be used.
+pub(crate) async fn attachable(work: &Work, name: &VolumeName) -> Result<Sound, Problem> {
+    let sound = there(work, name).await?;
+    if sound.is_going {
+        let detail = format!("volume `{}` is being destroyed", work.shared.id(name));
+        return Err(Failure::new(FailureCode::Busy, detail).into());
+    }
+    Ok(sound)
+}
+
+/// The volume `name`, which must be there.
+pub(crate) async fn there(work: &Work, name: &VolumeName) -> Result<Sound, Problem> {
+    match find(work, name).await?.into_sound(work, name)? {
+        Some(sound) => Ok(sound),
+        None => Err(not_there(work, name).into()),
+    }
+}
+
+fn not_there(work: &Work, name: &VolumeName) -> Failure {
+    Failure::new(FailureCode::NotFound, format!("volume `{}` is not there", work.shared.id(name)))
+}
+
+/// How much `name` can take at most.
+pub(crate) async fn usage(work: &Work, name: &VolumeName) -> Result<Usage, Problem> {
+    let recorded = match find(work, name).await? {
+        State::Absent => return Err(not_there(work, name).into()),
+        State::Sound(sound) => sound.volume.spec.size.bytes(),
+        State::Damaged(_) => 0, // Nobody knows.
+    };
+    let folders = work.folders().await?;
+    let (all, free) = work.room(&folders.volumes).await.at("ask for room")?;
+    Ok(Usage { allocated_bytes: recorded.min(all.saturating_sub(free)) })
+}

@@ -1,0 +1,144 @@
+//! Users on other nodes. A node that attaches writes a file of its own, then looks for the mark of a destroy; a
+//! destroy makes the mark, then looks for files: who sees the other withdraws, so that never both succeed.
+
+use crate::entry::{self, State};
+use crate::layout::{self, DELETING};
+use crate::problem::{At, Problem};
+use crate::shared::Work;
+use crate::sweep;
+use crate::target::{Handle, Name};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::{NodeId, VolumeName};
+use dvs_domain::ports::{Claim, ClaimKind};
+
+/// The longest name of a node that is read, in bytes.
+const NODE_NAME_BYTES_MAX: u32 = 255;
+
+/// Says that this node has `name` attached, or is about to.
+pub(crate) async fn enter(work: &Work, name: &VolumeName) -> Result<(), Problem> {
+    let step = "say that it is attached";
+    work.shared.refuse_read_only()?;
+    let sound = entry::attachable(work, name).await?;
+    let own = &work.shared.node;
+    let (claim, deleting) = (layout::claim(&own.id).at(step)?, layout::name(DELETING).at(step)?);
+    work.write_file(&sound.metadata, &claim, own.name.as_bytes()).await.at(step)?;
+    let refused = match work.read_mark(&sound.metadata, &deleting).await.at(step)? {
+        // This node destroys nothing now, or this would wait: an earlier attempt was cut off before its decision.
+        Some(node) if node == own.id.as_str() => {
+            work.remove_file(&sound.metadata, &deleting).await.at(step)?;
+            None
+        }
+        Some(node) => Some(format!("node {node} is destroying volume `{}`", work.shared.id(name))),
+        // A destroy removes its mark last, when the name is somebody else's already.
+        None if is_still(work, name, &sound.metadata).await? => None,
+        None => Some(format!("volume `{}` has just been destroyed", work.shared.id(name))),
+    };
+    let Some(refused) = refused else { return Ok(()) };
+    work.remove_file(&sound.metadata, &claim).await.at("withdraw")?;
+    Err(Failure::new(FailureCode::Busy, refused).at_step(step).into())
+}
+
+/// Whether `name` still leads to the folder `metadata`.
+async fn is_still(work: &Work, name: &VolumeName, metadata: &Handle) -> Result<bool, Problem> {
+    Ok(match entry::find(work, name).await? {
+        State::Sound(sound) => sound.metadata == *metadata,
+        State::Absent | State::Damaged(_) => false,
+    })
+}
+
+/// Says that this node has `name` attached no more.
+pub(crate) async fn leave(work: &Work, name: &VolumeName) -> Result<(), Problem> {
+    let step = "say that it is detached";
+    work.shared.refuse_read_only()?;
+    let Some(metadata) = metadata(work, name, step).await? else { return Ok(()) };
+    let claim = layout::claim(&work.shared.node.id).at(step)?;
+    work.remove_file(&metadata, &claim).await.at(step).map(drop)
+}
+
+/// What nodes have said about `name`.
+pub(crate) async fn claims(work: &Work, name: &VolumeName) -> Result<Vec<Claim>, Problem> {
+    let step = "look who uses it";
+    match metadata(work, name, step).await? {
+        Some(metadata) => claims_in(work, &metadata, step).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Takes away what `node` has said about `name`, and brings what it has left half-done to an end.
+pub(crate) async fn release(work: &Work, name: &VolumeName, node: &NodeId) -> Result<Vec<Claim>, Problem> {
+    let step = "release";
+    work.shared.refuse_read_only()?;
+    let mut released = Vec::new();
+    if let Some(metadata) = metadata(work, name, step).await? {
+        released = claims_in(work, &metadata, step).await?;
+        released.retain(|claim| claim.node == *node);
+        for claim in &released {
+            let file = match claim.kind {
+                ClaimKind::Attached => layout::claim(node).at(step)?,
+                ClaimKind::Deleting => continue, // Below: it may have been decided.
+            };
+            work.remove_file(&metadata, &file).await.at(step)?;
+        }
+    }
+    let folders = work.folders().await?;
+    for temporary in sweep::left_by(work, &folders, node).await? {
+        if temporary.volume == *name {
+            sweep::settle(work, &folders, &temporary).await?;
+        }
+    }
+    if released.iter().any(|claim| claim.kind == ClaimKind::Deleting)
+        && let Some(metadata) = metadata(work, name, step).await?
+    {
+        let deleting = layout::name(DELETING).at(step)?;
+        if work.read_mark(&metadata, &deleting).await.at(step)?.as_deref() == Some(node.as_str()) {
+            work.remove_file(&metadata, &deleting).await.at(step)?;
+        }
+    }
+    Ok(released)
+}
+
+/// Every claim in the folder `metadata`.
+pub(crate) async fn claims_in(
+    work: &Work,
+    metadata: &Handle,
+    step: &'static str,
+) -> Result<Vec<Claim>, Problem> {
+    let mut claims = Vec::new();
+    let mut from = None;
+    loop {
+        let page = work.list(metadata, from).await.at(step)?;
+        for entry in page.entries {
+            let Ok(file) = Name::new(entry.name) else { continue };
+            if let Some(node) = layout::claimant(&file) {
+                let said = work.read_file(metadata, &file, NODE_NAME_BYTES_MAX).await.at(step)?;
+                let node_name = said.and_then(|said| node_name(&said));
+                claims.push(Claim { node, node_name, kind: ClaimKind::Attached });
+            }
+        }
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let deleting = layout::name(DELETING).at(step)?;
+    let marked = work.read_mark(metadata, &deleting).await.at(step)?;
+    if let Some(node) = marked.and_then(|node| NodeId::new(node).ok()) {
+        claims.push(Claim { node, node_name: None, kind: ClaimKind::Deleting });
+    }
+    claims.sort();
+    Ok(claims)
+}
+
+/// A file may say anything; what is shown of it is harmless.
+fn node_name(said: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(said).trim().escape_debug().to_string();
+    (!text.is_empty()).then_some(text)
+}
+
+/// The folder of `name` in `volumes_metadata`, whether or not what is in it is in order.
+async fn metadata(work: &Work, name: &VolumeName, step: &'static str) -> Result<Option<Handle>, Problem> {
+    let Some(folders) = work.folders_if_there().await? else { return Ok(None) };
+    let file = layout::name(name.as_str()).at(step)?;
+    let found = work.look_up(&folders.metadata, &file).await.at(step)?;
+    Ok(found.filter(|found| found.attributes.is_folder).map(|found| found.handle))
+}

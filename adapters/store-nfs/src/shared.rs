@@ -1,0 +1,246 @@
+//! What every operation needs: the export and its two folders, a lane for each name, and what is still to be cleared
+//! away.
+
+use crate::ThisNode;
+use crate::layout::{self, METADATA, Temporary, VOLUMES};
+use crate::list::Listing;
+use crate::problem::{At, Problem, READ_ONLY_HINT};
+use crate::settings::Settings;
+use crate::sweep;
+use crate::target::{Export, Fault, Handle, Target, TargetError};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::volume::VolumeId;
+use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long undoing may take after an operation that failed in time: then it is left for later.
+const UNDO_MILLISECONDS_MAX: u64 = 900;
+/// What is long because there is much of it, listing and removing, may take so many times the limit.
+const LONG_OPERATIONS: u32 = 30;
+
+/// One store.
+pub(crate) struct Shared {
+    pub(crate) name: StoreName,
+    pub(crate) settings: Settings,
+    pub(crate) node: ThisNode,
+    pub(crate) export: Arc<dyn Export>,
+    pub(crate) listing: Listing,
+    folders: Mutex<Option<Folders>>,
+    lanes: Mutex<HashMap<VolumeName, Lane>>,
+    /// Creates that failed without anybody knowing how far they had come.
+    doubts: Mutex<BTreeSet<Temporary>>,
+    /// Something of this node's may have to be cleared away.
+    is_untidy: AtomicBool,
+    is_sweeping: AtomicBool,
+}
+
+type Lane = Arc<tokio::sync::Mutex<()>>;
+
+/// The two folders of a store, as far as they are there.
+#[derive(Clone, Debug)]
+pub(crate) struct Folders {
+    pub(crate) volumes: Handle,
+    pub(crate) metadata: Handle,
+}
+
+/// One operation at work.
+#[derive(Clone)]
+pub(crate) struct Work {
+    pub(crate) shared: Arc<Shared>,
+    target: Arc<dyn Target>,
+}
+
+impl Deref for Work {
+    type Target = dyn Target;
+
+    fn deref(&self) -> &(dyn Target + 'static) {
+        &*self.target
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(name: StoreName, settings: Settings, node: ThisNode, export: Arc<dyn Export>) -> Self {
+        Self {
+            name,
+            settings,
+            node,
+            export,
+            listing: Listing::default(),
+            folders: Mutex::default(),
+            lanes: Mutex::default(),
+            doubts: Mutex::default(),
+            is_untidy: AtomicBool::new(true),
+            is_sweeping: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn id(&self, name: &VolumeName) -> VolumeId {
+        VolumeId { store: self.name.clone(), name: name.clone() }
+    }
+
+    /// Runs `operation`, once more if the handles that it used lead nowhere any more: it may have been done half.
+    pub(crate) async fn beside_others<T, F: Future<Output = Result<T, Problem>>>(
+        self: &Arc<Self>,
+        operation: impl Fn(Work) -> F,
+    ) -> Result<T, Failure> {
+        let work = self.work(self.settings.timeout);
+        let mut result = operation(work.clone()).await;
+        if matches!(&result, Err(problem) if problem.is_stale()) {
+            self.forget();
+            result = operation(work).await;
+        }
+        result.map_err(|problem| problem.told(&self.name, &self.settings))
+    }
+
+    /// Runs `operation` alone with `name`. A caller who gives up does not stop it: it comes to its end, and the name
+    /// is taken until then.
+    pub(crate) async fn alone_with<T, F>(
+        self: &Arc<Self>,
+        name: &VolumeName,
+        operation: impl Fn(Work) -> F + Send + Sync + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        let turn = self.lane(name).lock_owned().await;
+        let shared = Arc::clone(self);
+        let done = tokio::spawn(async move {
+            let _turn = turn;
+            shared.beside_others(operation).await
+        });
+        done.await.unwrap_or_else(|cut| Err(Failure::internal("the work on a volume was cut off", cut)))
+    }
+
+    pub(crate) fn lane(&self, name: &VolumeName) -> Lane {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+        Arc::clone(lanes.entry(name.clone()).or_default())
+    }
+
+    /// An operation that must have ended `within` this time.
+    pub(crate) fn work(self: &Arc<Self>, within: Duration) -> Work {
+        Work { shared: Arc::clone(self), target: self.export.visit(within) }
+    }
+
+    pub(crate) fn forget(&self) {
+        *self.folders.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.export.forget();
+    }
+
+    /// How long an operation may take that is as long as there is much to do.
+    pub(crate) fn long(&self) -> Duration {
+        self.settings.timeout * LONG_OPERATIONS
+    }
+
+    /// Refuses what changes something, where the store is configured to change nothing. Sends nothing.
+    pub(crate) fn refuse_read_only(&self) -> Result<(), Failure> {
+        if !self.settings.read_only {
+            return Ok(());
+        }
+        let detail = format!("store `{}` is configured as read-only (`ro=1`)", self.name);
+        Err(Failure::new(FailureCode::Unsupported, detail).with_hint(READ_ONLY_HINT))
+    }
+
+    /// Something is left that this node has to clear away.
+    pub(crate) fn is_left_untidy(&self) {
+        self.is_untidy.store(true, Ordering::Release);
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_untidy(&self) -> bool {
+        self.is_untidy.load(Ordering::Acquire) || self.is_sweeping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn doubts(&self) -> MutexGuard<'_, BTreeSet<Temporary>> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Clears away what unfinished work has left, beside everything else, once there is something and the server
+    /// answers.
+    fn tidy(self: &Arc<Self>) {
+        if self.settings.read_only || !self.is_untidy.load(Ordering::Acquire) {
+            return;
+        }
+        if self.is_sweeping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            shared.is_untidy.store(false, Ordering::Release);
+            if let Err(problem) = sweep::sweep(&shared).await {
+                shared.is_left_untidy();
+                let failure = problem.told(&shared.name, &shared.settings);
+                tracing::warn!(store = %shared.name, "cannot clear away: {}", failure.chain());
+            }
+            shared.is_sweeping.store(false, Ordering::Release);
+        });
+    }
+}
+
+impl Work {
+    /// The same operation with another limit of time.
+    pub(crate) fn anew(&self) -> Self {
+        self.shared.work(self.shared.settings.timeout)
+    }
+
+    /// What undoes an operation that failed.
+    pub(crate) fn undoing(&self) -> Self {
+        self.shared.work(self.shared.settings.timeout.min(Duration::from_millis(UNDO_MILLISECONDS_MAX)))
+    }
+
+    /// The folders of the store, made if they are missing; `None` where they are missing and cannot be made because
+    /// nothing may be changed: then there are no volumes.
+    pub(crate) async fn folders_if_there(&self) -> Result<Option<Folders>, Problem> {
+        let known = self.shared.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if known.is_some() {
+            self.shared.tidy();
+            return Ok(known);
+        }
+        let root = self.root().await.at("reach the server")?;
+        let (volumes, metadata) = futures::join!(self.prepare(&root, VOLUMES), self.prepare(&root, METADATA));
+        let (Some(volumes), Some(metadata)) = (volumes?, metadata?) else { return Ok(None) };
+        let folders = Folders { volumes, metadata };
+        *self.shared.folders.lock().unwrap_or_else(PoisonError::into_inner) = Some(folders.clone());
+        self.shared.tidy();
+        Ok(Some(folders))
+    }
+
+    /// The folders of the store, to change something in them.
+    pub(crate) async fn folders(&self) -> Result<Folders, Problem> {
+        match self.folders_if_there().await? {
+            Some(folders) => Ok(folders),
+            None => {
+                Err(TargetError { call: "make a folder", fault: Fault::ReadOnly }).at("prepare the export")
+            }
+        }
+    }
+
+    async fn prepare(&self, root: &Handle, folder: &str) -> Result<Option<Handle>, Problem> {
+        let step = "prepare the export";
+        let name = layout::name(folder).at(step)?;
+        for _ in 0..2 {
+            match self.look_up(root, &name).await.at(step)? {
+                Some(found) if found.attributes.is_folder => return Ok(Some(found.handle)),
+                Some(_) => {
+                    let detail =
+                        format!("`{folder}` on the export of store `{}` is no folder", self.shared.name);
+                    return Err(Failure::new(FailureCode::StoreUnavailable, detail).at_step(step).into());
+                }
+                None if self.shared.settings.read_only => return Ok(None),
+                None => match self.make_folder(root, &name, None).await {
+                    Ok(made) => return Ok(Some(made)),
+                    Err(TargetError { fault: Fault::Exists, .. }) => {} // Another node is preparing it too.
+                    Err(TargetError { fault: Fault::ReadOnly, .. }) => return Ok(None),
+                    Err(error) => return Err(error).at(step),
+                },
+            }
+        }
+        Err(TargetError { call: "make a folder", fault: Fault::Exists }).at(step)
+    }
+}
