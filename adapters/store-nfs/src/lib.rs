@@ -32,6 +32,7 @@ use dvs_domain::failure::Failure;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
 use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
+use problem::Problem;
 use settings::Settings;
 use shared::Shared;
 use std::sync::Arc;
@@ -44,6 +45,18 @@ use url::Url;
 /// `bad-request`, saying what is wrong with it.
 pub fn check_url(url: &Url) -> Result<(), Failure> {
     Settings::parse(url).map(drop)
+}
+
+/// How much room the export at `url` has, all of it and what is free, in bytes. Changes nothing there.
+///
+/// # Errors
+/// `bad-request` for a URL that configures no store, `store-unavailable` when the export cannot be reached.
+pub async fn room(name: &StoreName, url: &Url) -> Result<(u64, u64), Failure> {
+    let settings = Settings::parse(url)?;
+    let target = NfsExport::new(settings.clone()).visit(settings.timeout);
+    let told = |error| Problem::Call("look at the export", error).told(name, &settings);
+    let root = target.root().await.map_err(told)?;
+    target.room(&root).await.map_err(told)
 }
 
 /// As what this node appears to others that share a store.

@@ -5,6 +5,7 @@ use crate::compose::is_root;
 use crate::config::{BrokerChoice, Settings};
 use crate::socket::{self, Status};
 use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::names::StoreName;
 use dvs_domain::volume::FileSystem;
 use rustix::fs::{Access, access, statvfs};
 use serde::Serialize;
@@ -55,7 +56,9 @@ pub async fn check(settings: &Settings) -> Vec<Finding> {
         findings.push(loop_devices());
         findings.extend(FileSystem::ALL.into_iter().map(program));
     }
-    findings.extend(settings.stores.iter().map(|(name, url)| store(name.as_str(), url)));
+    for (name, url) in &settings.stores {
+        findings.push(store(name, url).await);
+    }
     findings.extend(settings.roots.roots().iter().map(|root| mount_root(Path::new(root.path.as_str()))));
     findings
 }
@@ -104,7 +107,7 @@ async fn broker(settings: &Settings) -> Finding {
 }
 
 fn rights(settings: &Settings) -> Finding {
-    let needs_root = settings.stores.iter().any(|(_, url)| url.scheme() != "fake");
+    let needs_root = settings.stores.iter().any(|(_, url)| url.scheme() == "loop");
     match (is_root(), needs_root) {
         (true, _) => finding("rights", Verdict::Good, "root: volumes can be mounted", ""),
         (false, false) => finding(
@@ -148,11 +151,14 @@ fn program(file_system: FileSystem) -> Finding {
     }
 }
 
-fn store(name: &str, url: &Url) -> Finding {
+async fn store(name: &StoreName, url: &Url) -> Finding {
     let subject = format!("store {name}");
     if let Err(failure) = check_url(url) {
         let hint = failure.hint().unwrap_or_default();
         return Finding { is_configuration: true, ..finding(subject, Verdict::Bad, failure.chain(), hint) };
+    }
+    if url.scheme() == "nfs" {
+        return export(subject, name, url).await;
     }
     let folder = url.to_file_path().unwrap_or_default();
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
@@ -181,13 +187,28 @@ fn store(name: &str, url: &Url) -> Finding {
     }
 }
 
+/// A server may be away: the agent starts, and uses it when it is back.
+async fn export(subject: String, name: &StoreName, url: &Url) -> Finding {
+    match dvs_store_nfs::room(name, url).await {
+        Ok((all, free)) => {
+            let seen = format!("{url} answers ({} MiB free of {} MiB)", free >> 20, all >> 20);
+            finding(subject, Verdict::Good, seen, "")
+        }
+        Err(failure) => {
+            let hint = failure.hint().unwrap_or_default();
+            finding(subject, Verdict::Limited, failure.chain(), hint)
+        }
+    }
+}
+
 /// Whether `url` describes a store, by the word of its adapter. Opens none.
 fn check_url(url: &Url) -> Result<(), Failure> {
     match url.scheme() {
         "loop" => dvs_store_loop::check_url(url),
+        "nfs" => dvs_store_nfs::check_url(url),
         "fake" => dvs_store_fake::check_url(url),
         other => Err(Failure::new(FailureCode::BadRequest, format!("there is no kind `{other}`"))
-            .with_hint("a store's URL starts with `loop://` or `fake://`")),
+            .with_hint("a store's URL starts with `loop://`, `nfs://` or `fake://`")),
     }
 }
 
@@ -208,17 +229,17 @@ fn mount_root(path: &Path) -> Finding {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_store_url_that_its_adapter_refuses_is_a_wrong_configuration() {
+    #[tokio::test]
+    async fn a_store_url_that_its_adapter_refuses_is_a_wrong_configuration() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let path = folder.path().display();
+        let (path, name) = (folder.path().display(), StoreName::new("a").unwrap());
         for bad in [format!("nope:/{path}"), format!("loop://{path}?bad=1"), format!("fake://{path}?mode=9")]
         {
-            let found = store("a", &Url::parse(&bad).unwrap());
+            let found = store(&name, &Url::parse(&bad).unwrap()).await;
             assert_eq!((found.verdict, found.is_configuration), (Verdict::Bad, true), "{bad}: {found:?}");
         }
         for good in [format!("loop://{path}/new"), format!("fake://{path}")] {
-            let found = store("a", &Url::parse(&good).unwrap());
+            let found = store(&name, &Url::parse(&good).unwrap()).await;
             assert_eq!((found.verdict, found.is_configuration), (Verdict::Good, false), "{good}: {found:?}");
         }
         assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "looking makes nothing");

@@ -6,6 +6,7 @@ use crate::core::{InDoubt, Node, Stores, Worker};
 use crate::docker::DockerOnceThere;
 use crate::late_store::LateStore;
 use crate::lock::InstanceLock;
+use crate::node_id;
 use crate::places;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ledger::{Effect, Ledger};
@@ -17,6 +18,7 @@ use dvs_journal_redb::RedbJournal;
 use dvs_mount_linux::LinuxAttachments;
 use dvs_store_fake::{FakeStore, LinkAttachments};
 use dvs_store_loop::LoopStore;
+use dvs_store_nfs::{NfsStore, ThisNode};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use url::Url;
@@ -53,8 +55,9 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     })?;
     let lock = InstanceLock::take(&settings.state)?;
     let journal: Arc<dyn Journal> = Arc::new(RedbJournal::open(&settings.state.join("journal"))?);
+    let node = ThisNode { id: node_id::of(&settings.state)?, name: settings.topics.node().to_string() };
     let stores: Result<Vec<_>, _> =
-        settings.stores.iter().map(|(name, url)| open_now_or_later(name, url)).collect();
+        settings.stores.iter().map(|(name, url)| open_now_or_later(name, url, &node)).collect();
     let stores = Arc::new(Stores::new(stores?)?);
     let remembered = journal.load().await?;
     let node = Arc::new(Node::new(Arc::clone(&journal), remembered.attachments.clone()));
@@ -75,21 +78,22 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     Ok(House { worker, journal, clock, ledger, first, in_doubt, reserved, lock })
 }
 
-/// The store that `url` describes.
+/// The store that `url` describes, as `node` has it.
 ///
 /// # Errors
 /// `bad-request` for a URL that describes none, and what the store's own opening says.
-pub fn open_store(name: &StoreName, url: &Url) -> Result<Arc<dyn VolumeStore>, Failure> {
+pub fn open_store(name: &StoreName, url: &Url, node: &ThisNode) -> Result<Arc<dyn VolumeStore>, Failure> {
     let named = |failure: Failure| failure.while_doing(format!("cannot open store `{name}`"));
     Ok(match url.scheme() {
         "loop" => Arc::new(LoopStore::open(name.clone(), url).map_err(named)?),
+        "nfs" => Arc::new(NfsStore::open(name.clone(), url, node.clone()).map_err(named)?),
         "fake" => Arc::new(FakeStore::open(name.clone(), url).map_err(named)?),
         other => {
             return Err(Failure::new(
                 FailureCode::BadRequest,
                 format!("store `{name}`: there is no kind `{other}`"),
             )
-            .with_hint("a store's URL starts with `loop://` or `fake://`"));
+            .with_hint("a store's URL starts with `loop://`, `nfs://` or `fake://`"));
         }
     })
 }
@@ -98,12 +102,12 @@ pub fn open_store(name: &StoreName, url: &Url) -> Result<Arc<dyn VolumeStore>, F
 ///
 /// # Errors
 /// `bad-request` for a URL that describes none.
-fn open_now_or_later(name: &StoreName, url: &Url) -> Result<Arc<dyn VolumeStore>, Failure> {
-    match open_store(name, url) {
+fn open_now_or_later(name: &StoreName, url: &Url, node: &ThisNode) -> Result<Arc<dyn VolumeStore>, Failure> {
+    match open_store(name, url, node) {
         Err(failure) if failure.code() != FailureCode::BadRequest => {
             tracing::error!(store = %name, code = %failure.code(), "tried again when used: {}", failure.chain());
-            let (again, at) = (name.clone(), url.clone());
-            Ok(Arc::new(LateStore::new(name, url, failure, move || open_store(&again, &at))))
+            let (again, at, node) = (name.clone(), url.clone(), node.clone());
+            Ok(Arc::new(LateStore::new(name, url, failure, move || open_store(&again, &at, &node))))
         }
         opened_or_refused => opened_or_refused,
     }
@@ -134,12 +138,19 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         let name = StoreName::new("x").unwrap();
-        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap());
+        let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
+        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), &node);
         for kind in ["fake", "loop"] {
             let late = open(format!("{kind}://{}/below", file.display())).unwrap();
             assert_eq!((late.describe().name, late.describe().kind), (name.clone(), kind));
         }
-        for url in ["floppy:///a".to_owned(), format!("loop://{}?fs=fat", folder.path().display())] {
+        let remote = open("nfs://nowhere.invalid/v".to_owned()).unwrap();
+        assert_eq!((remote.describe().kind, remote.describe().attachable), ("nfs", false));
+        for url in [
+            "nfs:///v".to_owned(),
+            "floppy:///a".to_owned(),
+            format!("loop://{}?fs=fat", folder.path().display()),
+        ] {
             assert_eq!(open(url).err().map(|failure| failure.code()), Some(FailureCode::BadRequest));
         }
     }

@@ -141,7 +141,9 @@ fn described(name: &StoreName, url: &Url) -> StoreDescription {
 mod tests {
     use super::*;
     use crate::compose::open_store;
+    use crate::node_id;
     use dvs_store_fake::FakeStore;
+    use dvs_store_nfs::ThisNode;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tempfile::TempDir;
 
@@ -202,7 +204,8 @@ mod tests {
             for kind in ["fake", "loop"] {
                 let folder = folder();
                 let url = Url::parse(&format!("{kind}://{}{options}", folder.path().display())).unwrap();
-                let open = open_store(&named("x"), &url).unwrap().describe();
+                let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
+                let open = open_store(&named("x"), &url, &node).unwrap().describe();
                 assert_eq!(described(&named("x"), &url), open, "{url}");
             }
         }

@@ -10,6 +10,7 @@ mod docker;
 mod late_store;
 mod life;
 pub mod lock;
+mod node_id;
 mod places;
 pub mod socket;
 

@@ -5,6 +5,7 @@ mod check;
 mod exit;
 mod job;
 mod print;
+mod release;
 mod show;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Command {
     Ls(show::ListLine),
     /// Show one volume of this node
     Inspect(show::InspectLine),
+    /// Take away what a dead node has left of a volume that several nodes share
+    Release(release::ReleaseLine),
     /// Attach every volume that should be attached, then end: the step at boot before Docker starts
     Attach(AgentFlags),
     /// Look for what would not work, and say what to do about it
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Some(Command::Delete(delete)) => job::delete(&delete),
         Some(Command::Ls(list)) => show::list(&list),
         Some(Command::Inspect(inspect)) => show::inspect(&inspect),
+        Some(Command::Release(release)) => release::release(&release),
         Some(Command::Attach(flags)) => dvs_agent::attach(&flags),
         Some(Command::Check(check)) => check::check(&check),
     }

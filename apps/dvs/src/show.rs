@@ -5,15 +5,15 @@ use crate::print::{data, note};
 use bytesize::ByteSize;
 use clap::Args;
 use dvs_agent::config::socket_for;
-use dvs_agent::socket::{Figures, SocketError, VolumeView, get};
-use dvs_domain::failure::FailureCode;
+use dvs_agent::socket::{ClaimView, Figures, SocketError, VolumeView, get};
+use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Args)]
-struct Agent {
+pub(crate) struct Agent {
     /// The agent's state folder [default: as configured]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -57,15 +57,9 @@ pub(crate) fn list(line: &ListLine) -> ExitCode {
 }
 
 pub(crate) fn inspect(line: &InspectLine) -> ExitCode {
-    // Parsed before it becomes part of a path: a name is safe in a URL as it is.
-    let (store, name) = match line.volume.split_once('/') {
-        Some((store, name)) => (Some(StoreName::new(store)), VolumeName::new(name)),
-        None => (None, VolumeName::new(line.volume.as_str())),
-    };
-    let path = match (store.transpose(), name) {
-        (Ok(Some(store)), Ok(name)) => format!("/v1/volumes/{store}/{name}"),
-        (Ok(None), Ok(name)) => format!("/v1/volumes/{name}"),
-        (Err(failure), _) | (_, Err(failure)) => {
+    let path = match path_of(&line.volume) {
+        Ok(path) => path,
+        Err(failure) => {
             note!("dvs: {}", failure.chain());
             return ExitCode::from(exit::USAGE);
         }
@@ -82,9 +76,17 @@ pub(crate) fn inspect(line: &InspectLine) -> ExitCode {
     })
 }
 
+/// Where the agent answers about `volume`. Parsed before it becomes part of a path: a name is safe in a URL as it is.
+fn path_of(volume: &str) -> Result<String, Failure> {
+    Ok(match volume.split_once('/') {
+        Some((store, name)) => format!("/v1/volumes/{}/{}", StoreName::new(store)?, VolumeName::new(name)?),
+        None => format!("/v1/volumes/{}", VolumeName::new(volume)?),
+    })
+}
+
 impl Agent {
     /// Runs `ask` with the agent's socket.
-    fn ask<Asked: Future<Output = u8>>(&self, ask: impl FnOnce(PathBuf) -> Asked) -> ExitCode {
+    pub(crate) fn ask<Asked: Future<Output = u8>>(&self, ask: impl FnOnce(PathBuf) -> Asked) -> ExitCode {
         match socket_for(self.config.as_deref(), self.state.as_deref()) {
             Ok(socket) => exit::block_on(ask(socket)),
             Err(problems) => exit::wrong_configuration(&problems),
@@ -105,7 +107,7 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> u8 {
     }
 }
 
-fn complain(error: &SocketError, json: bool) -> u8 {
+pub(crate) fn complain(error: &SocketError, json: bool) -> u8 {
     match error {
         SocketError::Failed(failure) => {
             if json {
@@ -169,6 +171,9 @@ fn print_volume(volume: &VolumeView) {
     for holder in &volume.holders {
         data!("held by:     {holder}");
     }
+    for claim in &volume.claims {
+        data!("{:12} {}", format!("{}:", claim.kind), node(claim));
+    }
     let Some(figures) = &volume.figures else { return };
     let Figures { size_bytes, allocated_bytes, file_system, provision, uid, gid, mode, made_by, .. } =
         figures;
@@ -183,6 +188,14 @@ fn print_volume(volume: &VolumeView) {
         }
     }
     data!("owner:       {uid}:{gid}, mode {mode}");
+}
+
+/// A node that shares a store, as people know it, with the id by which it can be released.
+pub(crate) fn node(claim: &ClaimView) -> String {
+    match &claim.node_name {
+        Some(name) => format!("node {name} ({})", claim.node),
+        None => format!("node {}", claim.node),
+    }
 }
 
 fn size(bytes: u64) -> String {

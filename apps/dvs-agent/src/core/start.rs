@@ -7,9 +7,12 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{JobKey, JobRequest, Target};
 use dvs_domain::ledger::{JobRecord, Phase};
 use dvs_domain::mount_point::MountPoint;
+use dvs_domain::names::StoreName;
+use dvs_domain::ports::VolumeStore;
 use dvs_domain::volume::Entry;
 use futures::StreamExt;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Volumes that are attached side by side.
 const ATTACHING_AT_ONCE: usize = 8;
@@ -130,16 +133,27 @@ impl Worker {
     /// What is broken and attached nowhere is told too.
     async fn report_damaged(&self) {
         for (name, store) in self.stores.iter() {
-            match store.list().await {
-                Ok(entries) => {
-                    for entry in entries {
-                        if let Entry::Damaged { name: volume, reason } = entry {
-                            tracing::error!(volume = %format!("{name}/{volume}"), "damaged: {reason}");
-                        }
-                    }
-                }
-                Err(failure) => tracing::error!(store = %name, code = %failure.code(), "{}", failure.chain()),
+            let (name, store) = (name.clone(), Arc::clone(store));
+            let is_remote = store.shared().is_some();
+            let report = async move { report_damaged_of(&name, store.as_ref()).await };
+            if is_remote {
+                tokio::spawn(report); // Being ready waits for no remote store.
+            } else {
+                report.await;
             }
         }
+    }
+}
+
+async fn report_damaged_of(name: &StoreName, store: &dyn VolumeStore) {
+    match store.list().await {
+        Ok(entries) => {
+            for entry in entries {
+                if let Entry::Damaged { name: volume, reason } = entry {
+                    tracing::error!(volume = %format!("{name}/{volume}"), "damaged: {reason}");
+                }
+            }
+        }
+        Err(failure) => tracing::error!(store = %name, code = %failure.code(), "{}", failure.chain()),
     }
 }

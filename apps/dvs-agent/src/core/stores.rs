@@ -4,12 +4,15 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::VolumeStore;
 use dvs_domain::volume::{Entry, VolumeId};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The stores of this node, in the order in which they were configured. The first is the default.
 pub struct Stores {
     default: StoreName,
     stores: Vec<(StoreName, Arc<dyn VolumeStore>)>,
+    /// What each has listed when it last answered. For showing; it decides nothing.
+    last_seen: Mutex<HashMap<StoreName, BTreeSet<VolumeName>>>,
 }
 
 impl Stores {
@@ -25,7 +28,7 @@ impl Stores {
             }
         }
         match stores.first() {
-            Some((default, _)) => Ok(Self { default: default.clone(), stores }),
+            Some((default, _)) => Ok(Self { default: default.clone(), stores, last_seen: Mutex::default() }),
             None => Err(Failure::new(FailureCode::BadRequest, "no store is configured")
                 .with_hint("add one with `--store NAME=URL`")),
         }
@@ -52,6 +55,23 @@ impl Stores {
             let detail = format!("no store is called `{name}`; there are {}", known.join(", "));
             Failure::new(FailureCode::NoSuchStore, detail)
         })
+    }
+
+    /// What `store` lists, remembered for when it does not answer.
+    ///
+    /// # Errors
+    /// As [`VolumeStore::list`], and `no-such-store`.
+    pub async fn list(&self, store: &StoreName) -> Result<Vec<Entry>, Failure> {
+        let entries = self.get(store)?.list().await?;
+        let names = entries.iter().map(|entry| entry.name().clone()).collect();
+        self.last_seen.lock().unwrap_or_else(PoisonError::into_inner).insert(store.clone(), names);
+        Ok(entries)
+    }
+
+    /// What `store` has listed when it last answered.
+    pub fn last_seen(&self, store: &StoreName) -> BTreeSet<VolumeName> {
+        let last_seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        last_seen.get(store).cloned().unwrap_or_default()
     }
 
     /// The volume called `name`: in `store`, or in whichever store has it when none is named.

@@ -2,8 +2,8 @@
 
 use super::view::FailureView;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
 use hyper::body::Bytes;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -44,11 +44,27 @@ pub enum SocketError {
 /// # Errors
 /// See [`SocketError`].
 pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, SocketError> {
-    let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
-    tokio::time::timeout(limit, ask(socket, path)).await.unwrap_or(Err(SocketError::TooSlow))
+    ask_in_time(socket, Method::GET, path).await
 }
 
-async fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, SocketError> {
+/// Tells the agent at `socket` to do what `path` says.
+///
+/// # Errors
+/// See [`SocketError`].
+pub async fn post<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, SocketError> {
+    ask_in_time(socket, Method::POST, path).await
+}
+
+async fn ask_in_time<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+) -> Result<T, SocketError> {
+    let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+    tokio::time::timeout(limit, ask(socket, method, path)).await.unwrap_or(Err(SocketError::TooSlow))
+}
+
+async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str) -> Result<T, SocketError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| SocketError::Unreachable { path: socket.to_owned(), source })?;
@@ -56,7 +72,9 @@ async fn ask<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Socket
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| garbled(&error))?;
     tokio::spawn(connection);
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header("host", "dvs")
         .body(Empty::<Bytes>::new())
         .map_err(|error| garbled(&error))?;

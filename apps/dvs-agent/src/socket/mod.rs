@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | version, node, stores, whether the broker is connected |
 //! | `GET /v1/volumes` | every volume of this node |
 //! | `GET /v1/volumes/NAME` or `/v1/volumes/STORE/NAME` | one |
+//! | `POST /v1/volumes/STORE/NAME/release/NODE` | what a dead node has said about one, and says no more |
 //!
 //! A failure is `{"code":…,"error":…,"hint":…}` with the status of its code.
 
@@ -12,6 +13,6 @@ mod client;
 mod server;
 mod view;
 
-pub use client::{SocketError, get};
+pub use client::{SocketError, get, post};
 pub use server::{Status, serve};
-pub use view::{FailureView, Figures, VolumeView};
+pub use view::{ClaimView, FailureView, Figures, VolumeView};

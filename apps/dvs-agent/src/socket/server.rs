@@ -5,10 +5,10 @@ use crate::core::{Node, Stores};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::names::{NodeId, StoreName, VolumeName};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -63,6 +63,7 @@ pub fn serve(
         .route("/v1/volumes", get(list))
         .route("/v1/volumes/{name}", get(inspect_bare))
         .route("/v1/volumes/{store}/{name}", get(inspect))
+        .route("/v1/volumes/{store}/{name}/release/{node}", post(release))
         .with_state(Shown { stores, node, status });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -114,7 +115,33 @@ async fn find(shown: &Shown, store: Option<&str>, name: &str) -> Result<VolumeVi
         .ok_or_else(|| Failure::new(FailureCode::NotFound, format!("no volume is called `{name}`")))
 }
 
-fn respond(result: Result<VolumeView, Failure>) -> Response {
+/// An operator knows that a node is dead: what it has said about a volume is taken away.
+async fn release(
+    State(shown): State<Shown>,
+    Path((store, name, node)): Path<(String, String, String)>,
+) -> Response {
+    respond(release_of(&shown, &store, &name, &node).await)
+}
+
+async fn release_of(
+    shown: &Shown,
+    store: &str,
+    name: &str,
+    node: &str,
+) -> Result<Vec<view::ClaimView>, Failure> {
+    let (store, name, node) = (StoreName::new(store)?, VolumeName::new(name)?, NodeId::new(node)?);
+    let Some(shared) = shown.stores.get(&store)?.shared() else {
+        return Err(Failure::new(
+            FailureCode::Unsupported,
+            format!("no other node uses the volumes of store `{store}`"),
+        ));
+    };
+    let released = shared.release(&name, &node).await?;
+    tracing::warn!(volume = %format!("{store}/{name}"), %node, claims = released.len(), "released by an operator");
+    Ok(released.into_iter().map(view::ClaimView::from).collect())
+}
+
+fn respond<T: Serialize>(result: Result<T, Failure>) -> Response {
     match result {
         Ok(view) => Json(view).into_response(),
         Err(failure) => {

@@ -3,9 +3,10 @@
 use crate::core::{Node, Stores};
 use dvs_domain::failure::{Failure, FailureReport};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::VolumeStore;
+use dvs_domain::ports::{Claim, ClaimKind, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Provision, Volume, VolumeId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One volume of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +26,34 @@ pub struct VolumeView {
     pub mount_point: Option<String>,
     /// Why it is attached.
     pub holders: Vec<String>,
+    /// What nodes say that share its store, where it is looked at alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimView>,
     /// What its store recorded, if that can be read.
     #[serde(flatten)]
     pub figures: Option<Figures>,
+}
+
+/// What a node has said about a volume of a store that it shares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimView {
+    /// The node's id in the store.
+    pub node: String,
+    /// What it is called, if it has said that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// `attached`, or `deleting`.
+    pub kind: String,
+}
+
+impl From<Claim> for ClaimView {
+    fn from(claim: Claim) -> Self {
+        let kind = match claim.kind {
+            ClaimKind::Attached => "attached",
+            ClaimKind::Deleting => "deleting",
+        };
+        Self { node: claim.node.to_string(), node_name: claim.node_name, kind: kind.to_owned() }
+    }
 }
 
 /// What a store recorded of a volume.
@@ -76,13 +102,13 @@ impl From<FailureReport> for FailureView {
 pub(super) async fn all(stores: &Stores, node: &Node) -> Vec<VolumeView> {
     let mut views = Vec::new();
     for (name, store) in stores.iter() {
-        match store.list().await {
+        match stores.list(name).await {
             Ok(entries) => {
                 for entry in entries {
                     views.push(of_entry(name, store.as_ref(), node, entry).await);
                 }
             }
-            Err(failure) => views.extend(of_silent_store(name, node, &failure)),
+            Err(failure) => views.extend(of_silent_store(name, stores, node, &failure)),
         }
     }
     let unlisted = node.book(|book| {
@@ -109,7 +135,11 @@ pub(super) async fn one(
         return Ok(attached.map(|id| missing(&id, stores, node)));
     };
     let adapter = stores.get(&id.store)?;
-    Ok(Some(of_entry(&id.store, adapter.as_ref(), node, entry).await))
+    let mut view = of_entry(&id.store, adapter.as_ref(), node, entry).await;
+    if let Some(shared) = adapter.shared() {
+        view.claims = shared.claims(name).await?.into_iter().map(ClaimView::from).collect();
+    }
+    Ok(Some(view))
 }
 
 async fn of_entry(store_name: &StoreName, store: &dyn VolumeStore, node: &Node, entry: Entry) -> VolumeView {
@@ -117,21 +147,27 @@ async fn of_entry(store_name: &StoreName, store: &dyn VolumeStore, node: &Node, 
     match entry {
         Entry::Damaged { reason, .. } => attached_or_not(&id, node, Some(("damaged", reason)), None),
         Entry::Sound(volume) => {
-            let allocated = store.usage(&id.name).await.ok().map(|usage| usage.allocated_bytes);
+            // A remote store would take round trips for each volume, and knows only what it can be at most.
+            let allocated = match store.shared() {
+                Some(_) => None,
+                None => store.usage(&id.name).await.ok().map(|usage| usage.allocated_bytes),
+            };
             attached_or_not(&id, node, None, Some(figures(&volume, allocated)))
         }
     }
 }
 
-fn of_silent_store(store: &StoreName, node: &Node, failure: &Failure) -> Vec<VolumeView> {
-    let attached: Vec<VolumeId> = node.book(|book| {
-        book.iter()
-            .filter(|attachment| attachment.volume.store == *store)
-            .map(|found| found.volume.clone())
-            .collect()
+/// What is attached of a store that does not answer, and what it has listed when it last did.
+fn of_silent_store(store: &StoreName, stores: &Stores, node: &Node, failure: &Failure) -> Vec<VolumeView> {
+    let last_seen = stores.last_seen(store).into_iter();
+    let mut known: BTreeSet<VolumeId> =
+        last_seen.map(|name| VolumeId { store: store.clone(), name }).collect();
+    node.book(|book| {
+        let of_store = book.iter().filter(|attachment| attachment.volume.store == *store);
+        known.extend(of_store.map(|found| found.volume.clone()));
     });
     let unavailable = |id: &VolumeId| attached_or_not(id, node, Some(("unavailable", failure.chain())), None);
-    attached.iter().map(unavailable).collect()
+    known.iter().map(unavailable).collect()
 }
 
 /// What the node's book has and no store.
@@ -167,6 +203,7 @@ fn attached_or_not(
         holders: attachment
             .map(|attachment| attachment.holders.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
+        claims: Vec::new(),
         figures,
     }
 }
