@@ -165,17 +165,30 @@ async fn read_record(
     metadata: &Handle,
 ) -> Result<Result<AnyRecord, String>, Problem> {
     let step = "read the record";
-    let record = layout::name(RECORD).at(step)?;
-    if let Some(bytes) = work.read_file(metadata, &record, RECORD_BYTES_MAX).await.at(step)? {
+    let read = async |name| match work.read_file(metadata, &layout::name(name)?, RECORD_BYTES_MAX).await {
+        Err(error) if is_of_the_file(&error.fault) => Ok(Err(format!("`{name}` cannot be read: {error}"))),
+        read => read.map(Ok),
+    };
+    let record = match read(RECORD).await.at(step)? {
+        Ok(record) => record,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    if let Some(bytes) = record {
         let record = record::decode(&bytes, &work.shared.id(name));
         return Ok(record.map(AnyRecord::Ours).map_err(|wrong| format!("its record {wrong}")));
     }
-    let legacy = layout::name(LEGACY_RECORD).at(step)?;
-    let Some(bytes) = work.read_file(metadata, &legacy, RECORD_BYTES_MAX).await.at(step)? else {
-        return Ok(Err("its record is not there".to_owned()));
+    let bytes = match read(LEGACY_RECORD).await.at(step)? {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(Err("its record is not there".to_owned())),
+        Err(reason) => return Ok(Err(reason)),
     };
     let size = record::decode_legacy(&bytes, name);
     Ok(size.map(AnyRecord::Legacy).map_err(|wrong| format!("its `{LEGACY_RECORD}` {wrong}")))
+}
+
+/// Whether it is the file that cannot be read, whatever else the server can do.
+fn is_of_the_file(fault: &Fault) -> bool {
+    matches!(fault, Fault::IsFolder | Fault::NotAFolder | Fault::Refused)
 }
 
 /// The record of a volume that this program has made, if there is a whole one.

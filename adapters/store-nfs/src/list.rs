@@ -108,7 +108,13 @@ async fn entry(
     {
         return Ok(Some(Entry::Sound(Box::new(volume))));
     }
-    let state = entry::find_in(&work.anew(), folders, &name).await?;
+    let state = match entry::find_in(&work.anew(), folders, &name).await {
+        // Whatever the server has against this one, the others are listed.
+        Err(Problem::Call(_, error)) if matches!(error.fault, Fault::Other(_) | Fault::Unsupported) => {
+            State::Damaged(format!("it cannot be read: {error}"))
+        }
+        found => found?,
+    };
     if let State::Sound(sound) = &state {
         listing.remember(&name, seen.metadata, &sound.volume);
     }

@@ -1,0 +1,188 @@
+//! Work that is cut off between any two calls, with the call or its answer lost: by this node's death, or by the
+//! server's. Afterwards a volume is whole or not there, as was answered, and nothing else is left.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use dvs_domain::failure::FailureCode;
+use dvs_domain::ports::{Created, Destroyed, VolumeStore};
+use dvs_domain::volume::Entry;
+use dvs_store_nfs::testing::Lost;
+use std::collections::BTreeSet;
+use std::fs;
+use support::{Ground, named, tidy, volume};
+
+/// More calls than any operation makes.
+const CALLS_MAX: u64 = 60;
+
+/// What is there of a whole volume `a`.
+async fn whole(ground: &Ground) -> BTreeSet<String> {
+    let store = ground.store(1);
+    store.create(&volume(&store, "a")).await.unwrap();
+    tidy(&store).await;
+    ground.traces()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_its_node_did_not_survive_is_whole_or_nothing() {
+    for lost in [Lost::Call, Lost::Answer] {
+        let mut outcomes = BTreeSet::new();
+        for calls in 0..CALLS_MAX {
+            let ground = Ground::new();
+            let store = ground.store(1);
+            store.list().await.unwrap();
+            tidy(&store).await;
+            ground.server.script().die_after(calls, lost);
+            let created = store.create(&volume(&store, "a")).await;
+            drop(store);
+            ground.server.script().revive();
+
+            let store = ground.store(1);
+            let found = store.look_up(&named("a")).await.unwrap();
+            tidy(&store).await;
+            assert_eq!(store.look_up(&named("a")).await.unwrap(), found, "after {calls} calls, {lost:?}");
+            match &found {
+                None => assert!(ground.traces().is_empty(), "after {calls}, {lost:?}: {:?}", ground.traces()),
+                Some(Entry::Sound(_)) => assert_eq!(ground.traces().len(), 3, "{:?}", ground.traces()),
+                Some(damaged) => panic!("after {calls} calls, {lost:?}: {damaged:?}"),
+            }
+            assert!(
+                created.is_err() || found.is_some(),
+                "after {calls} calls, {lost:?}: it was said to be made"
+            );
+            outcomes.insert((created.is_ok(), found.is_some()));
+            assert!(store.create(&volume(&store, "a")).await.is_ok(), "after {calls} calls, {lost:?}");
+            assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+            tidy(&store).await;
+            assert!(ground.traces().is_empty(), "after {calls} calls, {lost:?}: {:?}", ground.traces());
+            if created.is_ok() {
+                break;
+            }
+        }
+        assert!(outcomes.contains(&(true, true)) && outcomes.contains(&(false, false)), "{outcomes:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_the_server_did_not_survive_is_not_there_as_was_answered() {
+    for lost in [Lost::Call, Lost::Answer] {
+        for calls in 0..CALLS_MAX {
+            let ground = Ground::new();
+            let store = ground.store(1);
+            store.list().await.unwrap();
+            tidy(&store).await;
+            ground.server.script().die_after(calls, lost);
+            let created = store.create(&volume(&store, "a")).await;
+            ground.server.script().revive();
+            if created.is_ok() {
+                break;
+            }
+            // Any contact clears away what the failed one may have made.
+            store.list().await.unwrap();
+            tidy(&store).await;
+            assert!(ground.traces().is_empty(), "after {calls} calls, {lost:?}: {:?}", ground.traces());
+            assert_eq!(store.look_up(&named("a")).await.unwrap(), None, "after {calls} calls, {lost:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_create_is_forgotten_when_the_same_is_made_again() {
+    for calls in 0..CALLS_MAX {
+        let ground = Ground::new();
+        let store = ground.store(1);
+        store.list().await.unwrap();
+        tidy(&store).await;
+        ground.server.script().die_after(calls, Lost::Answer);
+        let first = store.create(&volume(&store, "a")).await;
+        ground.server.script().revive();
+        let again = store.create(&volume(&store, "a")).await.unwrap();
+        if first.is_ok() {
+            assert!(matches!(again, Created::AlreadyThere(_)));
+            break;
+        }
+        tidy(&store).await;
+        assert_eq!(again, Created::New, "after {calls} calls");
+        assert!(matches!(store.look_up(&named("a")).await.unwrap(), Some(Entry::Sound(_))));
+        assert_eq!(ground.traces().len(), 3, "after {calls} calls: {:?}", ground.traces());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroy_that_was_cut_off_is_undecided_or_comes_to_its_end() {
+    for lost in [Lost::Call, Lost::Answer] {
+        for restarts in [true, false] {
+            for calls in 0..CALLS_MAX {
+                let ground = Ground::new();
+                let before = whole(&ground).await;
+                let inside = ground.folder.path().join("volumes/a");
+                fs::create_dir_all(inside.join("b/c")).unwrap();
+                fs::write(inside.join("b/c/file"), "x").unwrap();
+                let mut store = ground.store(1);
+                store.list().await.unwrap();
+                tidy(&store).await;
+                ground.server.script().die_after(calls, lost);
+                let destroyed = store.destroy(&named("a")).await;
+                ground.server.script().revive();
+                if restarts {
+                    store = ground.store(1);
+                }
+                let found = store.look_up(&named("a")).await.unwrap();
+                assert!(!matches!(found, Some(Entry::Damaged { .. })), "after {calls}, {lost:?}: {found:?}");
+                tidy(&store).await;
+                let found = store.look_up(&named("a")).await.unwrap();
+                assert!(!matches!(found, Some(Entry::Damaged { .. })), "after {calls}, {lost:?}: {found:?}");
+                if destroyed.is_ok() {
+                    assert_eq!(found, None, "after {calls} calls, {lost:?}: it was said to be gone");
+                } else if found.is_some() && before.is_subset(&ground.traces()) {
+                    assert!(
+                        inside.join("b/c/file").exists(),
+                        "after {calls}: undecided, and something is gone"
+                    );
+                }
+                // Asked again it comes to its end.
+                let again = store.destroy(&named("a")).await.unwrap();
+                assert_eq!(again == Destroyed::Gone, found.is_some(), "after {calls} calls, {lost:?}");
+                tidy(&store).await;
+                assert!(ground.traces().is_empty(), "after {calls}, {lost:?}: {:?}", ground.traces());
+                if destroyed.is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_has_left_is_not_touched_until_an_operator_says_so() {
+    for calls in 0..CALLS_MAX {
+        let ground = Ground::new();
+        whole(&ground).await;
+        let dead = ground.store(2);
+        dead.list().await.unwrap();
+        tidy(&dead).await;
+        ground.server.script().die_after(calls, Lost::Answer);
+        let destroyed = dead.destroy(&named("a")).await;
+        ground.server.script().revive();
+        drop(dead);
+        if destroyed.is_ok() {
+            break;
+        }
+        let left = ground.traces();
+        let store = ground.store(1);
+        store.list().await.unwrap();
+        tidy(&store).await;
+        assert_eq!(ground.traces(), left, "after {calls} calls: an agent never does that by itself");
+        let marked = store.look_up(&named("a")).await.unwrap().is_some();
+        if marked && left.iter().any(|path| path.ends_with("/deleting")) {
+            let refused = store.destroy(&named("a")).await.unwrap_err();
+            assert_eq!(refused.code(), FailureCode::Busy, "{}", refused.chain());
+            assert!(refused.hint().is_some_and(|hint| hint.contains("dvs release")));
+        }
+        let node = dvs_store_nfs::testing::node(2).unwrap();
+        store.shared().unwrap().release(&named("a"), &node.id).await.unwrap();
+        assert!(store.destroy(&named("a")).await.is_ok(), "after {calls} calls");
+        tidy(&store).await;
+        assert!(ground.traces().is_empty(), "after {calls} calls: {:?}", ground.traces());
+    }
+}

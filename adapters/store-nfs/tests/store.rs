@@ -1,0 +1,187 @@
+//! What the store does and refuses, over a folder of this host.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use dvs_domain::failure::FailureCode;
+use dvs_domain::names::VolumeName;
+use dvs_domain::ports::{Created, Destroyed, SharedStore, SourceKind, VolumeStore};
+use dvs_domain::volume::Entry;
+use std::fs;
+use std::os::unix::fs::symlink;
+use support::{Ground, named, volume};
+
+/// The calls of a create, after the first contact.
+const CREATE_CALLS: u64 = 6;
+
+#[tokio::test]
+async fn a_name_that_is_none_is_refused_before_anything_is_sent() {
+    for bad in ["..", "../x", "a/b", "", &"n".repeat(300), "a\0b", "a\nb", ".", "-rf"] {
+        assert_eq!(VolumeName::new(bad).unwrap_err().code(), FailureCode::BadRequest, "{bad:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_takes_six_calls_after_the_first_contact() {
+    let ground = Ground::new();
+    let store = ground.store(1);
+    store.create(&volume(&store, "first")).await.unwrap();
+    support::tidy(&store).await;
+    let before = store.calls();
+    store.create(&volume(&store, "a")).await.unwrap();
+    assert_eq!(store.calls() - before, CREATE_CALLS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_of_any_depth_goes_and_nothing_that_links_lead_to() {
+    let ground = Ground::new();
+    let store = ground.store(1);
+    let outside = ground.folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("precious"), "x").unwrap();
+    store.create(&volume(&store, "a")).await.unwrap();
+    let top = ground.folder.path().join("volumes/a");
+    for number in 0..20 {
+        fs::create_dir(top.join(format!("d{number}"))).unwrap();
+        for file in 0..20 {
+            fs::write(top.join(format!("d{number}/f{file}")), "x").unwrap();
+        }
+        symlink(&outside, top.join(format!("d{number}/link"))).unwrap();
+        symlink(outside.join("precious"), top.join(format!("link{number}"))).unwrap();
+        symlink("../../..", top.join(format!("up{number}"))).unwrap();
+    }
+    // Shorter than what a path can be, deeper than what anybody makes by hand.
+    let mut deep = top.join("deep");
+    for _ in 0..300 {
+        fs::create_dir(&deep).unwrap();
+        deep.push("d");
+    }
+    fs::write(deep.parent().unwrap().join("a\nb"), "x").unwrap();
+    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(fs::read_to_string(outside.join("precious")).unwrap(), "x");
+    let left = ground.traces();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_of_the_earlier_implementation_are_volumes() {
+    let ground = Ground::new();
+    let root = ground.folder.path();
+    fs::create_dir_all(root.join("volumes/old")).unwrap();
+    fs::create_dir_all(root.join("volumes_metadata/old")).unwrap();
+    fs::write(root.join("volumes/old/data"), "x").unwrap();
+    let json = r#"{"Driver":"vsphere","DriverOpts":{"VolumeStore":"nfs","Capacity":"2048"},"Name":"old","Labels":{}}"#;
+    fs::write(root.join("volumes_metadata/old/DockerMetaData"), json).unwrap();
+    let store = ground.store(1);
+    let Some(Entry::Sound(found)) = store.look_up(&named("old")).await.unwrap() else { unreachable!() };
+    assert_eq!((found.spec.size.mebibytes(), found.spec.mode.bits()), (2048, 0o755));
+    assert_eq!(store.list().await.unwrap(), [Entry::Sound(found.clone())]);
+    let again = volume(&store, "old");
+    assert_eq!(store.create(&again).await.unwrap(), Created::AlreadyThere(found));
+    assert!(root.join("volumes/old/data").exists());
+    store.source(&named("old")).await.unwrap();
+    store.enter(&named("old")).await.unwrap();
+    store.leave(&named("old")).await.unwrap();
+    assert_eq!(store.destroy(&named("old")).await.unwrap(), Destroyed::Gone);
+    assert!(ground.traces().is_empty(), "{:?}", ground.traces());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_whole_is_damaged_and_left_alone() {
+    let ground = Ground::new();
+    let store = ground.store(1);
+    let root = ground.folder.path().to_owned();
+    store.create(&volume(&store, "sound")).await.unwrap();
+    for name in ["no-directory", "directory-is-a-file", "record-is-a-folder"] {
+        store.create(&volume(&store, name)).await.unwrap();
+    }
+    fs::remove_dir(root.join("volumes/no-directory")).unwrap();
+    fs::remove_dir(root.join("volumes/directory-is-a-file")).unwrap();
+    fs::write(root.join("volumes/directory-is-a-file"), "x").unwrap();
+    fs::remove_file(root.join("volumes_metadata/record-is-a-folder/record")).unwrap();
+    fs::create_dir(root.join("volumes_metadata/record-is-a-folder/record")).unwrap();
+    fs::create_dir(root.join("volumes/no-record")).unwrap();
+    fs::write(root.join("volumes/no-record/data"), "x").unwrap();
+    fs::create_dir(root.join("volumes_metadata/only-metadata")).unwrap();
+    fs::write(root.join("volumes_metadata/a-file"), "x").unwrap();
+    // What no volume can be called is nobody's business.
+    for ignored in [".snapshot", "lost+found", "-rf", "a b"] {
+        fs::create_dir(root.join("volumes").join(ignored)).unwrap();
+    }
+    let before = ground.traces();
+    let listed = ground.store(1).list().await;
+    // A record that cannot be read by a server's fault is a fault of the store, not of the volume.
+    let listed = match listed {
+        Ok(listed) => listed,
+        Err(failure) => panic!("{}", failure.chain()),
+    };
+    let damaged: Vec<&str> = listed
+        .iter()
+        .filter(|entry| matches!(entry, Entry::Damaged { .. }))
+        .map(|entry| entry.name().as_str())
+        .collect();
+    let expected =
+        ["a-file", "directory-is-a-file", "no-directory", "no-record", "only-metadata", "record-is-a-folder"];
+    assert_eq!(damaged, expected);
+    assert_eq!(listed.len(), expected.len() + 1);
+    for name in expected {
+        let name = named(name);
+        assert_eq!(store.destroy(&name).await.unwrap_err().code(), FailureCode::Damaged, "{name}");
+        assert_eq!(store.source(&name).await.unwrap_err().code(), FailureCode::Damaged, "{name}");
+        assert_eq!(store.enter(&name).await.unwrap_err().code(), FailureCode::Damaged, "{name}");
+    }
+    for name in ["a-file", "directory-is-a-file", "no-directory", "no-record", "record-is-a-folder"] {
+        let created = store.create(&volume(&store, name)).await;
+        assert_eq!(created.unwrap_err().code(), FailureCode::Damaged, "{name}");
+    }
+    support::tidy(&store).await;
+    assert_eq!(ground.traces(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_store_gives_and_changes_nothing() {
+    let ground = Ground::new();
+    let read_only = ground.store_with(2, "ro=1");
+    assert_eq!(read_only.list().await.unwrap(), []);
+    assert!(fs::read_dir(ground.folder.path()).unwrap().next().is_none(), "looking makes nothing");
+    let store = ground.store(1);
+    store.create(&volume(&store, "a")).await.unwrap();
+    support::tidy(&store).await;
+    let before = ground.traces();
+
+    assert_eq!(read_only.list().await.unwrap().len(), 1);
+    let source = read_only.source(&named("a")).await.unwrap();
+    let SourceKind::NfsExport { server, path, read_only: true, .. } = &source.kind else { unreachable!() };
+    assert_eq!(server, "localhost");
+    assert_eq!(*path, format!("{}/volumes/a", ground.folder.path().display()));
+    let calls = read_only.calls();
+    for refused in [
+        read_only.create(&volume(&read_only, "b")).await.map(drop),
+        read_only.destroy(&named("a")).await.map(drop),
+        read_only.enter(&named("a")).await,
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), FailureCode::Unsupported);
+        assert!(refused.to_string().contains("read-only"), "{refused}");
+    }
+    assert_eq!(read_only.calls(), calls, "refused without asking the server");
+    assert_eq!(ground.traces(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_does_not_read_again_what_it_has_read_lately() {
+    let ground = Ground::new();
+    let store = ground.store(1);
+    for number in 0..30 {
+        store.create(&volume(&store, &format!("v{number:02}"))).await.unwrap();
+    }
+    support::tidy(&store).await;
+    let first = store.list().await.unwrap();
+    let calls = store.calls();
+    assert_eq!(store.list().await.unwrap(), first);
+    // Two folders of thirty entries, seven to a page.
+    assert_eq!(store.calls() - calls, 10);
+    store.destroy(&named("v07")).await.unwrap();
+    store.create(&volume(&store, "v07")).await.unwrap();
+    assert_eq!(store.list().await.unwrap(), first);
+}
