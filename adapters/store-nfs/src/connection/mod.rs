@@ -11,7 +11,7 @@ mod shape;
 pub(crate) use procedure::Procedure;
 
 use crate::settings::Settings;
-use crate::target::{Fault, TargetError};
+use crate::target::{Fault, Handle, TargetError};
 use contact::Contact;
 use framed::Framed;
 use nfs3_client::RpcError;
@@ -19,6 +19,7 @@ use nfs3_client::nfs3_types::nfs3::{Nfs3Result, nfsstat3};
 use nfs3_client::nfs3_types::rpc::{auth_unix, opaque_auth};
 use nfs3_client::nfs3_types::xdr_codec::Opaque;
 use procedure::Client;
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,9 @@ const WAIT_MILLISECONDS_FIRST: u64 = 50;
 /// How long at most until it is asked again.
 const WAIT_MILLISECONDS_MAX: u64 = 500;
 
+/// So many folders are remembered in which only uid 0 may do what is asked.
+const FOLDERS_OF_ROOT_MAX: usize = 4096;
+
 /// Who the server sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Identity {
@@ -48,6 +52,7 @@ pub(crate) struct Connections {
     settings: Settings,
     contact: tokio::sync::Mutex<Option<Arc<Contact>>>,
     idle: Mutex<Vec<Connection>>,
+    folders_of_root: Mutex<HashSet<Handle>>,
     free: Semaphore,
     calls: AtomicU64,
 }
@@ -69,6 +74,7 @@ impl Connections {
             settings,
             contact: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
+            folders_of_root: Mutex::default(),
             free: Semaphore::new(CONNECTIONS_MAX),
             calls: AtomicU64::new(0),
         }
@@ -100,11 +106,31 @@ impl Connections {
         Ok(contact)
     }
 
-    /// Makes a call as the store's user, or as uid 0 where that one may not.
-    pub(crate) async fn call<P: Procedure>(&self, call: &P, until: Instant) -> Result<P::Good, TargetError> {
-        match self.call_as(Identity::Owner, call, until).await {
+    /// Makes a call that is about `folder` as the store's user, or as uid 0 where that one may not. In a folder where
+    /// that was so, uid 0 asks first from then on: a container's folder may have thousands of files.
+    pub(crate) async fn call<P: Procedure>(
+        &self,
+        folder: &Handle,
+        call: &P,
+        until: Instant,
+    ) -> Result<P::Good, TargetError> {
+        let is_roots = self.folders_of_root().contains(folder);
+        let first = if is_roots { Identity::Root } else { Identity::Owner };
+        match self.call_as(first, call, until).await {
+            Err(TargetError { fault: Fault::Refused, .. }) if is_roots => {
+                self.folders_of_root().remove(folder);
+                self.call_as(Identity::Owner, call, until).await
+            }
             Err(TargetError { fault: Fault::Refused, .. }) if self.settings.uid != 0 => {
-                self.call_as(Identity::Root, call, until).await
+                let answer = self.call_as(Identity::Root, call, until).await;
+                if answer.is_ok() {
+                    let mut folders = self.folders_of_root();
+                    if FOLDERS_OF_ROOT_MAX <= folders.len() {
+                        folders.clear();
+                    }
+                    folders.insert(folder.clone());
+                }
+                answer
             }
             answered => answered,
         }
@@ -225,6 +251,10 @@ impl Connections {
             gid,
             gids: Vec::new(),
         })
+    }
+
+    fn folders_of_root(&self) -> MutexGuard<'_, HashSet<Handle>> {
+        self.folders_of_root.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {

@@ -3,7 +3,7 @@
 use super::{
     Attributes, Bookmark, Export, Fault, Found, Handle, Listed, Name, Owner, Page, Place, Target, TargetError,
 };
-use crate::connection::Connections;
+use crate::connection::{Connections, Procedure};
 use crate::settings::Settings;
 use async_trait::async_trait;
 use nfs3_client::nfs3_types::nfs3::{
@@ -74,7 +74,7 @@ impl Target for NfsVisit {
     }
 
     async fn look_up(&self, folder: &Handle, name: &Name) -> Result<Option<Found>, TargetError> {
-        let found = self.call(&LOOKUP3args { what: at(folder, name) }).await;
+        let found = self.call(folder, &LOOKUP3args { what: at(folder, name) }).await;
         let Some(found) = or_none(found)? else { return Ok(None) };
         let handle = handle_of(&found.object)?;
         let attributes = match read_attributes(&found.obj_attributes) {
@@ -93,11 +93,11 @@ impl Target for NfsVisit {
         let exactly = owner;
         let owner = owner.unwrap_or(&self.shared.own);
         let call = MKDIR3args { where_: at(folder, name), attributes: wanted(owner) };
-        let made = match self.call(&call).await {
+        let made = match self.call(folder, &call).await {
             // A server may refuse to give a folder away at once.
             Err(TargetError { fault: Fault::Refused | Fault::Other(_), .. }) => {
                 let plain = MKDIR3args { where_: at(folder, name), attributes: mode_only(owner) };
-                self.call(&plain).await?
+                self.call(folder, &plain).await?
             }
             made => made?,
         };
@@ -118,7 +118,7 @@ impl Target for NfsVisit {
         let attributes =
             sattr3 { mode: Nfs3Option::Some(FILE_MODE), size: Nfs3Option::Some(0), ..sattr3::default() };
         let call = CREATE3args { where_: at(folder, name), how: createhow3::UNCHECKED(attributes) };
-        let made = self.call(&call).await?;
+        let made = self.call(folder, &call).await?;
         let file = match made.obj {
             Nfs3Option::Some(handle) => handle_of(&handle)?,
             Nfs3Option::None => match self.look_up(folder, name).await? {
@@ -136,7 +136,7 @@ impl Target for NfsVisit {
                 stable: stable_how::FILE_SYNC,
                 data: Opaque::borrowed(rest),
             };
-            let written = self.call(&call).await?;
+            let written = self.call(&file, &call).await?;
             let fault =
                 |what: &str| TargetError { call: "write a file", fault: Fault::Nonsense(what.to_owned()) };
             if written.committed != stable_how::FILE_SYNC {
@@ -157,7 +157,7 @@ impl Target for NfsVisit {
         name: &Name,
         bytes_max: u32,
     ) -> Result<Option<Vec<u8>>, TargetError> {
-        let found = self.call(&LOOKUP3args { what: at(folder, name) }).await;
+        let found = self.call(folder, &LOOKUP3args { what: at(folder, name) }).await;
         let Some(found) = or_none(found)? else { return Ok(None) };
         let mut content = Vec::new();
         while content.len() < bytes_max as usize {
@@ -166,7 +166,7 @@ impl Target for NfsVisit {
                 offset: content.len() as u64,
                 count: bytes_max - u32::try_from(content.len()).unwrap_or(bytes_max),
             };
-            let read = self.call(&call).await?;
+            let read = self.call(folder, &call).await?;
             content.extend_from_slice(&read.data);
             if read.eof || read.data.is_empty() {
                 break;
@@ -185,18 +185,18 @@ impl Target for NfsVisit {
                 symlink_data: nfspath3::from(text.as_bytes()),
             },
         };
-        self.call(&call).await.map(drop)
+        self.call(folder, &call).await.map(drop)
     }
 
     async fn read_mark(&self, folder: &Handle, name: &Name) -> Result<Option<String>, TargetError> {
         let Some(found) = self.look_up(folder, name).await? else { return Ok(None) };
-        let text = or_none(self.call(&READLINK3args { symlink: raw(&found.handle) }).await)?;
+        let text = or_none(self.call(&found.handle, &READLINK3args { symlink: raw(&found.handle) }).await)?;
         Ok(text.map(|text| String::from_utf8_lossy(text.data.0.as_ref()).into_owned()))
     }
 
     async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TargetError> {
         let call = RENAME3args { from: at(from.0, from.1), to: at(to.0, to.1) };
-        self.call(&call).await.map(drop)
+        self.call(from.0, &call).await.map(drop)
     }
 
     async fn list(&self, folder: &Handle, from: Option<Bookmark>) -> Result<Page, TargetError> {
@@ -213,11 +213,11 @@ impl Target for NfsVisit {
     }
 
     async fn remove_file(&self, folder: &Handle, name: &Name) -> Result<bool, TargetError> {
-        Ok(or_none(self.call(&REMOVE3args { object: at(folder, name) }).await)?.is_some())
+        Ok(or_none(self.call(folder, &REMOVE3args { object: at(folder, name) }).await)?.is_some())
     }
 
     async fn remove_folder(&self, folder: &Handle, name: &Name) -> Result<bool, TargetError> {
-        match or_none(self.call(&RMDIR3args { object: at(folder, name) }).await) {
+        match or_none(self.call(folder, &RMDIR3args { object: at(folder, name) }).await) {
             // Some servers say that for a folder that is not empty.
             Err(TargetError { call, fault: Fault::Exists }) => {
                 Err(TargetError { call, fault: Fault::NotEmpty })
@@ -227,14 +227,15 @@ impl Target for NfsVisit {
     }
 
     async fn room(&self, folder: &Handle) -> Result<(u64, u64), TargetError> {
-        let room = self.call(&FSSTAT3args { fsroot: raw(folder) }).await?;
+        let room = self.call(folder, &FSSTAT3args { fsroot: raw(folder) }).await?;
         Ok((room.tbytes, room.abytes))
     }
 }
 
 impl NfsVisit {
-    async fn call<P: crate::connection::Procedure>(&self, call: &P) -> Result<P::Good, TargetError> {
-        self.shared.connections.call(call, self.until).await
+    /// Makes a call that is about `folder`, or about a file by its own handle.
+    async fn call<P: Procedure>(&self, folder: &Handle, call: &P) -> Result<P::Good, TargetError> {
+        self.shared.connections.call(folder, call, self.until).await
     }
 
     /// Makes sure that a new folder is `owner`'s, if what the server told of it says otherwise, or nothing.
@@ -257,7 +258,7 @@ impl NfsVisit {
 
     async fn attributes(&self, handle: &Handle) -> Result<Attributes, TargetError> {
         let call = GETATTR3args { object: raw(handle) };
-        Ok(attributes_of(&self.call(&call).await?.obj_attributes))
+        Ok(attributes_of(&self.call(handle, &call).await?.obj_attributes))
     }
 
     async fn list_plus(&self, folder: &Handle, from: Bookmark) -> Result<Page, TargetError> {
@@ -268,7 +269,7 @@ impl NfsVisit {
             dircount: PAGE_BYTES,
             maxcount: PAGE_BYTES,
         };
-        let listed = self.call(&call).await?;
+        let listed = self.call(folder, &call).await?;
         let last = listed.reply.entries.0.last().map(|entry| entry.cookie);
         let next = next(from, last, listed.cookieverf, listed.reply.eof)?;
         let entry = |entry: nfs3_client::nfs3_types::nfs3::entryplus3<'static>| Listed {
@@ -286,7 +287,7 @@ impl NfsVisit {
             cookieverf: cookieverf3(from.verifier),
             count: PAGE_BYTES,
         };
-        let listed = self.call(&call).await?;
+        let listed = self.call(folder, &call).await?;
         let last = listed.reply.entries.0.last().map(|entry| entry.cookie);
         let next = next(from, last, listed.cookieverf, listed.reply.eof)?;
         let entry = |entry: nfs3_client::nfs3_types::nfs3::entry3<'static>| Listed {

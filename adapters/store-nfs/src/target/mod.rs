@@ -120,7 +120,7 @@ impl fmt::Debug for Name {
 }
 
 /// What a folder or file is reached by, whatever it is called now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Handle(pub(crate) Arc<[u8]>);
 
 /// Something that was found.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use url::Url;
 
+pub mod counting;
 pub mod ganesha;
 
 pub use crate::target::folder::{Lost, Script};

@@ -1,6 +1,7 @@
 //! What the tests share.
 #![allow(dead_code, clippy::print_stderr, reason = "each test uses some of it; one that cannot run says so")]
 
+pub(crate) mod hostile;
 pub(crate) mod real;
 
 use dvs_domain::job::CreateRequest;

@@ -1,0 +1,374 @@
+//! A server inside the test that says yes to everything, or misbehaves in one way.
+
+use nfs3_client::nfs3_types::mount::{fhandle3, mountres3, mountres3_ok};
+use nfs3_client::nfs3_types::nfs3::{
+    CREATE3resok, FSSTAT3resok, GETATTR3resok, LOOKUP3resok, MKDIR3resok, Nfs3Option, READ3resok,
+    READDIR3resok, READDIRPLUS3resok, READLINK3resok, REMOVE3resok, RENAME3resok, RMDIR3resok, SETATTR3resok,
+    SYMLINK3resok, WRITE3resok, cookieverf3, dirlist3, dirlistplus3, entry3, entryplus3, fattr3, filename3,
+    ftype3, nfs_fh3, nfspath3, nfstime3, specdata3, stable_how, wcc_data, writeverf3,
+};
+use nfs3_client::nfs3_types::xdr_codec::{List, Opaque, Pack};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The procedures of NFSv3 that are misbehaved on, by their numbers.
+pub(crate) const LOOKUP: u32 = 3;
+pub(crate) const READ: u32 = 6;
+pub(crate) const WRITE: u32 = 7;
+pub(crate) const CREATE: u32 = 8;
+pub(crate) const MKDIR: u32 = 9;
+pub(crate) const RENAME: u32 = 14;
+pub(crate) const READDIRPLUS: u32 = 17;
+/// Not one of NFS: the mount service's.
+pub(crate) const MNT: u32 = 1001;
+
+const LAST: u32 = 0x8000_0000;
+/// How late is late: after every limit of the tests.
+const LATE: Duration = Duration::from_secs(5);
+
+/// What is done instead of answering as one should.
+#[derive(Clone, Debug)]
+pub(crate) enum Misbehaviour {
+    /// The connection is closed as soon as it is there.
+    CloseAtOnce,
+    /// It is closed after this many bytes of the answer.
+    CloseAfter(usize),
+    /// Nothing comes.
+    Silence,
+    /// It comes after everybody has given up.
+    Late,
+    /// It comes byte by byte.
+    ByteByByte,
+    /// It comes in fragments of this many bytes.
+    Fragments(usize),
+    /// So many empty fragments come first.
+    EmptyFragments(usize),
+    /// A length comes, and then so many bytes and no more.
+    Announce(u32, usize),
+    /// Fragment after fragment, never a last one.
+    NeverLast,
+    /// The answer comes twice.
+    Twice,
+    /// An answer to something else comes first.
+    StrangerFirst,
+    /// The words of the answer at these places are others.
+    Words(&'static [(usize, u32)]),
+    /// Of the answer only so many words come, as if that were all.
+    OnlyWords(usize),
+    /// So many more words come, as if they belonged to it.
+    MoreWords(usize),
+    /// This status, and what belongs to a failure of any procedure.
+    Status(u32),
+    /// This in place of what follows the status.
+    Body(Vec<u8>),
+}
+
+/// The server.
+pub(crate) struct HostileServer {
+    pub(crate) address: SocketAddr,
+    conduct: Arc<Mutex<Option<(Option<u32>, Misbehaviour)>>>,
+}
+
+impl HostileServer {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let server = Self { address: listener.local_addr().unwrap(), conduct: Arc::default() };
+        let conduct = Arc::clone(&server.conduct);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let conduct = Arc::clone(&conduct);
+                tokio::spawn(async move {
+                    let _closed = serve(stream, &conduct).await;
+                });
+            }
+        });
+        server
+    }
+
+    /// Misbehaves from now on, on answers of `procedure`, or of every one.
+    pub(crate) fn misbehave(&self, procedure: Option<u32>, how: Misbehaviour) {
+        *self.conduct.lock().unwrap() = Some((procedure, how));
+    }
+
+    pub(crate) fn behave(&self) {
+        *self.conduct.lock().unwrap() = None;
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    conduct: &Mutex<Option<(Option<u32>, Misbehaviour)>>,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    if matches!(&*conduct.lock().unwrap(), Some((_, Misbehaviour::CloseAtOnce))) {
+        return Ok(());
+    }
+    loop {
+        let length = stream.read_u32().await? & !LAST;
+        let mut call = vec![0; length as usize];
+        stream.read_exact(&mut call).await?;
+        let word = |at: usize| u32::from_be_bytes(call[at * 4..at * 4 + 4].try_into().unwrap());
+        let procedure = if word(3) == 100_005 { MNT } else { word(5) };
+        let conduct = conduct.lock().unwrap().clone();
+        let how = conduct.filter(|(which, _)| which.is_none_or(|which| which == procedure));
+        let answer = answer(word(0), procedure, &call, how.as_ref().map(|(_, how)| how));
+        match how {
+            Some((_, how)) => misbehave(&mut stream, &answer, &how).await?,
+            None => stream.write_all(&framed(&answer)).await?,
+        }
+    }
+}
+
+/// The answer, as one should, but for what its words say.
+fn answer(id: u32, procedure: u32, call: &[u8], how: Option<&Misbehaviour>) -> Vec<u8> {
+    let mut answer: Vec<u8> = [id, 1, 0, 0, 0, 0].iter().flat_map(|word| word.to_be_bytes()).collect();
+    match how {
+        Some(Misbehaviour::Status(status)) => {
+            answer.extend(status.to_be_bytes());
+            // What a failure of it says besides: nothing, in as many words as there are.
+            let words = match procedure {
+                MNT | 1 => 0,
+                3 | 5 | 6 | 16..=18 => 1,
+                14 => 4,
+                _ => 2,
+            };
+            answer.extend(vec![0; words * 4]);
+        }
+        Some(Misbehaviour::Body(body)) => {
+            answer.extend([0; 4]);
+            answer.extend(body);
+        }
+        _ => answer.extend(good(procedure, call)),
+    }
+    if let Some(Misbehaviour::Words(words)) = how {
+        for (at, word) in *words {
+            if let Some(place) = answer.get_mut(at * 4..at * 4 + 4) {
+                place.copy_from_slice(&word.to_be_bytes());
+            }
+        }
+    }
+    answer
+}
+
+async fn misbehave(stream: &mut TcpStream, answer: &[u8], how: &Misbehaviour) -> std::io::Result<()> {
+    let whole = framed(answer);
+    match how {
+        Misbehaviour::CloseAtOnce => return Err(std::io::ErrorKind::Other.into()),
+        Misbehaviour::CloseAfter(bytes) => {
+            stream.write_all(&whole[..whole.len().min(*bytes)]).await?;
+            return Err(std::io::ErrorKind::Other.into());
+        }
+        Misbehaviour::Silence => {}
+        Misbehaviour::Late => {
+            tokio::time::sleep(LATE).await;
+            stream.write_all(&whole).await?;
+        }
+        Misbehaviour::ByteByByte => {
+            for byte in &whole {
+                stream.write_all(&[*byte]).await?;
+                tokio::task::yield_now().await;
+            }
+        }
+        Misbehaviour::Fragments(bytes) => {
+            let pieces = answer.chunks(*bytes).count();
+            for (index, piece) in answer.chunks(*bytes).enumerate() {
+                let last = if index + 1 == pieces { LAST } else { 0 };
+                stream.write_u32(last | u32::try_from(piece.len()).unwrap()).await?;
+                stream.write_all(piece).await?;
+            }
+        }
+        Misbehaviour::EmptyFragments(count) => {
+            stream.write_all(&vec![0; count * 4]).await?;
+            stream.write_all(&whole).await?;
+        }
+        Misbehaviour::Announce(length, bytes) => {
+            stream.write_u32(*length).await?;
+            stream.write_all(&vec![0; *bytes]).await?;
+        }
+        Misbehaviour::NeverLast => loop {
+            stream.write_u32(1024).await?;
+            stream.write_all(&[0; 1024]).await?;
+        },
+        Misbehaviour::Twice => stream.write_all(&[whole.clone(), whole].concat()).await?,
+        Misbehaviour::StrangerFirst => {
+            let mut stranger = answer.to_vec();
+            stranger[0] ^= 0x55;
+            stream.write_all(&[framed(&stranger), whole].concat()).await?;
+        }
+        Misbehaviour::OnlyWords(words) => {
+            stream.write_all(&framed(&answer[..answer.len().min(words * 4)])).await?;
+        }
+        Misbehaviour::MoreWords(words) => {
+            stream.write_all(&framed(&[answer, &vec![0; words * 4]].concat())).await?;
+        }
+        Misbehaviour::Words(_) | Misbehaviour::Status(_) | Misbehaviour::Body(_) => {
+            stream.write_all(&whole).await?;
+        }
+    }
+    Ok(())
+}
+
+fn framed(answer: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(answer.len()).unwrap() | LAST;
+    [&length.to_be_bytes(), answer].concat()
+}
+
+/// The status and what follows, where everything goes well.
+pub(crate) fn good(procedure: u32, call: &[u8]) -> Vec<u8> {
+    let mut answer = vec![0; 4];
+    answer.extend(match procedure {
+        MNT => {
+            let mounted =
+                mountres3_ok { fhandle: fhandle3(Opaque::borrowed(b"root")), auth_flavors: vec![1] };
+            return packed(&mountres3::Ok(mounted));
+        }
+        1 => packed(&GETATTR3resok { obj_attributes: attributes() }),
+        2 => packed(&SETATTR3resok { obj_wcc: wcc_data::default() }),
+        LOOKUP => packed(&LOOKUP3resok {
+            object: if after_handle(call).starts_with(b"volumes") { folder() } else { handle() },
+            obj_attributes: Nfs3Option::Some(attributes()),
+            dir_attributes: Nfs3Option::None,
+        }),
+        5 => packed(&READLINK3resok {
+            symlink_attributes: Nfs3Option::None,
+            data: nfspath3::from(&b"somebody"[..]),
+        }),
+        READ => packed(&READ3resok {
+            file_attributes: Nfs3Option::None,
+            count: 2,
+            eof: true,
+            data: Opaque::borrowed(b"{}"),
+        }),
+        WRITE => packed(&WRITE3resok {
+            file_wcc: wcc_data::default(),
+            count: written(call),
+            committed: stable_how::FILE_SYNC,
+            verf: writeverf3::default(),
+        }),
+        CREATE => packed(&CREATE3resok {
+            obj: Nfs3Option::Some(handle()),
+            obj_attributes: Nfs3Option::None,
+            dir_wcc: wcc_data::default(),
+        }),
+        MKDIR => packed(&MKDIR3resok {
+            obj: Nfs3Option::Some(handle()),
+            obj_attributes: Nfs3Option::Some(attributes()),
+            dir_wcc: wcc_data::default(),
+        }),
+        10 => packed(&SYMLINK3resok {
+            obj: Nfs3Option::None,
+            obj_attributes: Nfs3Option::None,
+            dir_wcc: wcc_data::default(),
+        }),
+        12 => packed(&REMOVE3resok { dir_wcc: wcc_data::default() }),
+        13 => packed(&RMDIR3resok { dir_wcc: wcc_data::default() }),
+        RENAME => packed(&RENAME3resok { fromdir_wcc: wcc_data::default(), todir_wcc: wcc_data::default() }),
+        // Only the two folders of the store have something in them: what is removed elsewhere is gone.
+        READDIRPLUS if dir(call) == b"folder" => listing(&[(b"v", 1)], true),
+        READDIRPLUS => listing(&[], true),
+        16 => {
+            let entries = if dir(call) == b"folder" {
+                vec![entry3 { fileid: 1, name: filename3::from(b"v".to_vec()), cookie: 1 }]
+            } else {
+                Vec::new()
+            };
+            packed(&READDIR3resok {
+                dir_attributes: Nfs3Option::None,
+                cookieverf: cookieverf3::default(),
+                reply: dirlist3 { entries: List(entries), eof: true },
+            })
+        }
+        18 => packed(&FSSTAT3resok {
+            obj_attributes: Nfs3Option::None,
+            tbytes: 2,
+            fbytes: 1,
+            abytes: 1,
+            tfiles: 1,
+            ffiles: 1,
+            afiles: 1,
+            invarsec: 0,
+        }),
+        other => panic!("procedure {other} is not asked"),
+    });
+    answer
+}
+
+/// A page of a listing: names and cookies, and whether it is the last.
+pub(crate) fn listing(entries: &[(&[u8], u64)], is_last: bool) -> Vec<u8> {
+    let entry = |(name, cookie): &(&[u8], u64)| entryplus3 {
+        fileid: *cookie,
+        name: filename3::from(name.to_vec()),
+        cookie: *cookie,
+        name_attributes: Nfs3Option::Some(attributes()),
+        name_handle: Nfs3Option::Some(handle()),
+    };
+    packed(&READDIRPLUS3resok {
+        dir_attributes: Nfs3Option::None,
+        cookieverf: cookieverf3::default(),
+        reply: dirlistplus3 { entries: List(entries.iter().map(entry).collect()), eof: is_last },
+    })
+}
+
+pub(crate) fn packed(what: &impl Pack) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    what.pack(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn handle() -> nfs_fh3 {
+    nfs_fh3 { data: Opaque::owned(b"handle".to_vec()) }
+}
+
+fn folder() -> nfs_fh3 {
+    nfs_fh3 { data: Opaque::owned(b"folder".to_vec()) }
+}
+
+/// How much a call writes: after the handle come a place and a count.
+fn written(call: &[u8]) -> u32 {
+    let (at, length) = first_argument(call);
+    number(call, (at + length).next_multiple_of(4) + 8)
+}
+
+/// The handle that is the first argument of a call.
+fn dir(call: &[u8]) -> &[u8] {
+    let (at, length) = first_argument(call);
+    &call[at..at + length]
+}
+
+/// The name that comes after the handle, and what follows.
+fn after_handle(call: &[u8]) -> &[u8] {
+    let (at, length) = first_argument(call);
+    &call[(at + length).next_multiple_of(4) + 4..]
+}
+
+/// Where the first argument is, and how long: after the header with its two credentials.
+fn first_argument(call: &[u8]) -> (usize, usize) {
+    let skip = |at: usize| at + 4 + (number(call, at) as usize).next_multiple_of(4);
+    let at = skip(skip(7 * 4) + 4);
+    (at + 4, number(call, at) as usize)
+}
+
+fn number(call: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(call[at..at + 4].try_into().unwrap())
+}
+
+fn attributes() -> fattr3 {
+    fattr3 {
+        type_: ftype3::NF3DIR,
+        mode: 0o755,
+        nlink: 2,
+        uid: 1000,
+        gid: 1000,
+        size: 4096,
+        used: 4096,
+        rdev: specdata3::default(),
+        fsid: 1,
+        fileid: 2,
+        atime: nfstime3::default(),
+        mtime: nfstime3::default(),
+        ctime: nfstime3::default(),
+    }
+}
