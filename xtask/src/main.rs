@@ -7,6 +7,7 @@ mod ci;
 mod counts;
 mod demo;
 mod e2e;
+mod fuzz;
 mod image;
 mod kernel;
 mod machine;
@@ -52,6 +53,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Feeds decoders with bytes that are changed in every way
+    Fuzz(fuzz::Options),
     /// Checks the house rules that no compiler knows
     Tidy,
 }
@@ -74,6 +77,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::E2e(options) => e2e::command(&workspace, &options),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Sim { arguments } => sim::run(&workspace, &arguments),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Tidy => tidy::command(&workspace),
     }
 }

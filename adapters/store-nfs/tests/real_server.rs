@@ -12,7 +12,7 @@ use dvs_store_contract::{Bench, Place};
 use dvs_store_nfs::NfsStore;
 use dvs_store_nfs::testing::ganesha::ExportOptions;
 use dvs_store_nfs::testing::node;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -271,31 +271,52 @@ async fn real_server_that_dies_again_and_again_leaves_each_name_as_was_answered(
             let (store, deaths) = (Arc::clone(store), Arc::clone(&deaths));
             tasks.push(tokio::spawn(async move {
                 let (mut answered, mut good) = (0, 0);
+                // Whether a name must be there; `None` after a destroy that failed: it may have been decided.
+                let mut must_be = BTreeMap::new();
                 while answered < OPERATIONS_MIN / 8 || deaths.load(Ordering::Acquire) < DEATHS_MIN {
-                    let name = format!("v{lane}-{}", answered / 2 % 3);
-                    let creates = (answered + node) % 2 == 0;
-                    good += usize::from(if creates {
-                        store.create(&volume(&*store, &name)).await.is_ok()
+                    // Half of the lanes have names of their own, half share theirs with the other node.
+                    let of = if lane % 2 == 0 { format!("n{node}") } else { "both".to_owned() };
+                    let name = format!("{of}-{lane}-{}", answered / 2 % 3);
+                    let is_there = must_be.get(&name).copied().unwrap_or(Some(false));
+                    let (is_good, now) = if (answered + node) % 2 == 0 {
+                        let created = store.create(&volume(&*store, &name)).await;
+                        (created.is_ok(), if created.is_ok() { Some(true) } else { is_there })
                     } else {
-                        store.destroy(&named(&name)).await.is_ok()
-                    });
+                        let destroyed = store.destroy(&named(&name)).await;
+                        let may_be = if is_there == Some(false) { Some(false) } else { None };
+                        (destroyed.is_ok(), if destroyed.is_ok() { Some(false) } else { may_be })
+                    };
+                    if lane % 2 == 0 {
+                        must_be.insert(name, now);
+                    }
+                    good += usize::from(is_good);
                     answered += 1;
                 }
-                (answered, good)
+                (answered, good, must_be)
             }));
         }
     }
-    let (mut answered, mut good) = (0, 0);
+    let (mut answered, mut good, mut must_be) = (0, 0, BTreeMap::new());
     for task in tasks {
-        let (of_task, good_of_task) = task.await.unwrap();
+        let (of_task, good_of_task, must_be_of_task) = task.await.unwrap();
         answered += of_task;
         good += good_of_task;
+        must_be.extend(must_be_of_task);
     }
     is_over.store(true, Ordering::Release);
     killer.join().unwrap();
     let deaths = deaths.load(Ordering::Acquire);
     eprintln!("{answered} operations answered, {good} of them good, {deaths} deaths of the server");
     assert!(0 < good && good < answered);
+    for store in &stores {
+        store.list().await.unwrap();
+        tidy(store).await;
+    }
+    let listed = stores[0].list().await.unwrap();
+    for (name, must_be) in must_be {
+        let is_there = listed.iter().any(|entry| entry.name().as_str() == name);
+        assert!(must_be.is_none_or(|must_be| must_be == is_there), "{name}: {must_be:?}, and is {is_there}");
+    }
     drop(stores);
 
     // After the next start of both nodes: each name once and whole, or not at all.

@@ -8,12 +8,12 @@ mod framed;
 mod procedure;
 mod shape;
 
+pub(crate) use framed::Framed;
 pub(crate) use procedure::Procedure;
 
 use crate::settings::Settings;
 use crate::target::{Fault, Handle, TargetError};
 use contact::Contact;
-use framed::Framed;
 use nfs3_client::RpcError;
 use nfs3_client::nfs3_types::nfs3::{Nfs3Result, nfsstat3};
 use nfs3_client::nfs3_types::rpc::{auth_unix, opaque_auth};

@@ -1,7 +1,8 @@
 //! The seam over NFSv3.
 
+use super::wire::{self, at, attributes_of, handle_of, mode_only, raw, read_attributes, wanted};
 use super::{
-    Attributes, Bookmark, Export, Fault, Found, Handle, Listed, Name, Owner, Page, Place, Target, TargetError,
+    Attributes, Bookmark, Export, Fault, Found, Handle, Name, Owner, Page, Place, Target, TargetError,
 };
 use crate::connection::{Connections, Procedure};
 use crate::settings::Settings;
@@ -9,8 +10,7 @@ use async_trait::async_trait;
 use nfs3_client::nfs3_types::nfs3::{
     CREATE3args, FSSTAT3args, GETATTR3args, LOOKUP3args, MKDIR3args, Nfs3Option, READ3args, READDIR3args,
     READDIRPLUS3args, READLINK3args, REMOVE3args, RENAME3args, RMDIR3args, SETATTR3args, SYMLINK3args,
-    WRITE3args, cookieverf3, createhow3, diropargs3, fattr3, filename3, ftype3, nfs_fh3, nfspath3,
-    post_op_attr, post_op_fh3, sattr3, stable_how, symlinkdata3,
+    WRITE3args, cookieverf3, createhow3, nfspath3, sattr3, stable_how, symlinkdata3,
 };
 use nfs3_client::nfs3_types::xdr_codec::Opaque;
 use std::sync::Arc;
@@ -270,14 +270,7 @@ impl NfsVisit {
             maxcount: PAGE_BYTES,
         };
         let listed = self.call(folder, &call).await?;
-        let last = listed.reply.entries.0.last().map(|entry| entry.cookie);
-        let next = next(from, last, listed.cookieverf, listed.reply.eof)?;
-        let entry = |entry: nfs3_client::nfs3_types::nfs3::entryplus3<'static>| Listed {
-            attributes: read_attributes(&entry.name_attributes),
-            handle: perhaps_handle(entry.name_handle),
-            name: entry.name.0.into_owned(),
-        };
-        Ok(Page { entries: real(listed.reply.entries.0.into_iter().map(entry)), next })
+        wire::page_with_attributes(listed, from)
     }
 
     async fn list_names(&self, folder: &Handle, from: Bookmark) -> Result<Page, TargetError> {
@@ -288,39 +281,8 @@ impl NfsVisit {
             count: PAGE_BYTES,
         };
         let listed = self.call(folder, &call).await?;
-        let last = listed.reply.entries.0.last().map(|entry| entry.cookie);
-        let next = next(from, last, listed.cookieverf, listed.reply.eof)?;
-        let entry = |entry: nfs3_client::nfs3_types::nfs3::entry3<'static>| Listed {
-            attributes: None,
-            handle: None,
-            name: entry.name.0.into_owned(),
-        };
-        Ok(Page { entries: real(listed.reply.entries.0.into_iter().map(entry)), next })
+        wire::page_of_names(listed, from)
     }
-}
-
-/// Where to go on. A server that leads in circles is not followed.
-fn next(
-    from: Bookmark,
-    last: Option<u64>,
-    verifier: cookieverf3,
-    is_end: bool,
-) -> Result<Option<Bookmark>, TargetError> {
-    match last {
-        _ if is_end => Ok(None),
-        Some(cookie) if cookie != from.cookie && cookie != 0 => {
-            Ok(Some(Bookmark { cookie, verifier: verifier.0 }))
-        }
-        _ => Err(TargetError {
-            call: "list a folder",
-            fault: Fault::Nonsense("the listing does not go on and does not end".to_owned()),
-        }),
-    }
-}
-
-/// Without the folder itself and the one above.
-fn real(entries: impl Iterator<Item = Listed>) -> Vec<Listed> {
-    entries.filter(|entry| entry.name != b"." && entry.name != b"..").collect()
 }
 
 fn or_none<T>(answer: Result<T, TargetError>) -> Result<Option<T>, TargetError> {
@@ -328,53 +290,4 @@ fn or_none<T>(answer: Result<T, TargetError>) -> Result<Option<T>, TargetError> 
         Err(TargetError { fault: Fault::NotThere, .. }) => Ok(None),
         answer => answer.map(Some),
     }
-}
-
-fn at<'a>(folder: &Handle, name: &'a Name) -> diropargs3<'a> {
-    diropargs3 { dir: raw(folder), name: filename3::from(name.as_bytes()) }
-}
-
-fn raw(handle: &Handle) -> nfs_fh3 {
-    nfs_fh3 { data: Opaque::owned(handle.0.to_vec()) }
-}
-
-fn handle_of(handle: &nfs_fh3) -> Result<Handle, TargetError> {
-    if handle.data.is_empty() {
-        let fault = Fault::Nonsense("an empty handle".to_owned());
-        return Err(TargetError { call: "look up", fault });
-    }
-    Ok(Handle(handle.data.as_ref().into()))
-}
-
-fn perhaps_handle(handle: post_op_fh3) -> Option<Handle> {
-    match handle {
-        Nfs3Option::Some(handle) => handle_of(&handle).ok(),
-        Nfs3Option::None => None,
-    }
-}
-
-fn read_attributes(attributes: &post_op_attr) -> Option<Attributes> {
-    match attributes {
-        Nfs3Option::Some(attributes) => Some(attributes_of(attributes)),
-        Nfs3Option::None => None,
-    }
-}
-
-fn attributes_of(attributes: &fattr3) -> Attributes {
-    Attributes {
-        is_folder: attributes.type_ == ftype3::NF3DIR,
-        owner: Owner { uid: attributes.uid, gid: attributes.gid, mode: attributes.mode & 0o7777 },
-        used_bytes: attributes.used,
-        file_system: attributes.fsid,
-        file: attributes.fileid,
-        changed: (attributes.ctime.seconds, attributes.ctime.nseconds),
-    }
-}
-
-fn wanted(owner: &Owner) -> sattr3 {
-    sattr3 { uid: Nfs3Option::Some(owner.uid), gid: Nfs3Option::Some(owner.gid), ..mode_only(owner) }
-}
-
-fn mode_only(owner: &Owner) -> sattr3 {
-    sattr3 { mode: Nfs3Option::Some(owner.mode), ..sattr3::default() }
 }

@@ -7,6 +7,7 @@
 mod client;
 #[cfg(feature = "testing")]
 pub(crate) mod folder;
+pub(crate) mod wire;
 
 pub(crate) use client::NfsExport;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use url::Url;
 
 pub mod counting;
+pub mod decoding;
 pub mod ganesha;
 
 pub use crate::target::folder::{Lost, Script};

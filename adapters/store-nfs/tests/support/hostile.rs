@@ -69,8 +69,11 @@ pub(crate) enum Misbehaviour {
 /// The server.
 pub(crate) struct HostileServer {
     pub(crate) address: SocketAddr,
-    conduct: Arc<Mutex<Option<(Option<u32>, Misbehaviour)>>>,
+    conduct: Arc<Conduct>,
 }
+
+/// On which procedure it misbehaves, or on every one, and how.
+type Conduct = Mutex<Option<(Option<u32>, Misbehaviour)>>;
 
 impl HostileServer {
     pub(crate) async fn start() -> Self {
@@ -98,10 +101,7 @@ impl HostileServer {
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    conduct: &Mutex<Option<(Option<u32>, Misbehaviour)>>,
-) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, conduct: &Conduct) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     if matches!(&*conduct.lock().unwrap(), Some((_, Misbehaviour::CloseAtOnce))) {
         return Ok(());
@@ -291,7 +291,7 @@ pub(crate) fn good(procedure: u32, call: &[u8]) -> Vec<u8> {
             afiles: 1,
             invarsec: 0,
         }),
-        other => panic!("procedure {other} is not asked"),
+        other => unreachable!("procedure {other} is not asked"),
     });
     answer
 }
