@@ -11,10 +11,9 @@ use dvs_domain::volume::Entry;
 use dvs_store_contract::{Bench, Place};
 use dvs_store_nfs::NfsStore;
 use dvs_store_nfs::testing::ganesha::ExportOptions;
-use dvs_store_nfs::testing::node;
+use dvs_store_nfs::testing::{DroppingPort, node};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,19 +79,6 @@ async fn real_server_keeps_every_promise() {
     if can_run("real_server_keeps_every_promise") {
         dvs_store_contract::all(&RealBench(Arc::new(Real::start(ExportOptions::default())))).await;
     }
-}
-
-/// A port at which packets are dropped: nobody accepts, and as many wait as may. And what keeps it so.
-fn port_that_drops() -> (u16, Vec<TcpStream>, TcpListener) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    rustix::net::listen(&listener, 0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let soon = Duration::from_millis(200);
-    let mut waiting = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&address, soon) {
-        waiting.push(stream);
-    }
-    (address.port(), waiting, listener)
 }
 
 /// The code, the chain and the hint of a failure, and how long it took.
@@ -173,9 +159,8 @@ async fn real_server_that_is_not_there_is_said_so_in_time() {
     let nfs_port = address.rsplit(':').next().unwrap();
     unavailable(&at("nfs://no-such-host.invalid/v"), "name unknown", "no-such-host.invalid").await;
     unavailable(&at("nfs://127.0.0.1:1/v?mountport=1"), "refused", "refused").await;
-    // Nobody accepts here, and once two wait the kernel drops what comes.
-    let full = port_that_drops();
-    let dropped = format!("nfs://127.0.0.1:{0}/v?mountport={0}", full.0);
+    let full = DroppingPort::open().unwrap();
+    let dropped = format!("nfs://127.0.0.1:{0}/v?mountport={0}", full.port);
     unavailable(&at(&dropped), "packets dropped", "no answer within 3 s").await;
     let nowhere = format!("{address}{}/nowhere?{ports}", path.display());
     unavailable(&at(&nowhere), "no such export", "nowhere").await;

@@ -15,6 +15,7 @@ pub(crate) fn fill(world: &World, text: &str) -> String {
         ("{store}", stage.store.to_string()),
         ("{url}", world.store_url()),
         ("{config}", path(&world.configuration_file())),
+        ("{broker port}", world.launch.broker.port().to_string()),
         ("{broker}", world.launch.broker.to_string()),
         ("{129 characters}", "x".repeat(129)),
         ("{256 characters}", "x".repeat(256)),

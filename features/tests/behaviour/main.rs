@@ -28,6 +28,7 @@ use cucumber::writer::Stats;
 use cucumber::{World as _, cli, event, parser, runner, writer};
 use dvs_features::namespace;
 use dvs_features::scratch::Scratch;
+use dvs_store_nfs::testing::ganesha;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,6 +53,9 @@ fn main() -> ExitCode {
 
 fn in_own_namespace() -> Result<bool> {
     namespace::enter()?;
+    if ganesha::cannot_run().is_none() {
+        ganesha::keep_clean_mounts().context("cannot keep a mount namespace for NFS servers")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(run())
 }

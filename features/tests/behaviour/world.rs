@@ -10,6 +10,9 @@ use dvs_features::broker::Mosquitto;
 use dvs_features::client::Client;
 use dvs_features::machine;
 use dvs_features::process::{Printed, Process};
+use dvs_features::wait::until;
+use dvs_store_nfs::testing::DroppingPort;
+use dvs_store_nfs::testing::ganesha::Ganesha;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +21,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How long an agent may take until it says that it is online.
 const ONLINE_LIMIT: Duration = Duration::from_secs(30);
@@ -62,6 +66,14 @@ pub(crate) struct World {
     pub(crate) mounts: PathBuf,
     /// Who listens to what the agent says of itself.
     pub(crate) watch: Option<Client>,
+    /// A real NFS server.
+    pub(crate) server: Option<Arc<Ganesha>>,
+    /// An agent on another node.
+    pub(crate) other: Option<(Launch, Agent)>,
+    /// When the job was sent that is awaited with a clock.
+    pub(crate) sent_at: Option<Instant>,
+    /// A port at which packets are dropped.
+    pub(crate) dropping: Option<DroppingPort>,
     /// How many jobs only marked a point in time.
     pub(crate) fences: usize,
     token: String,
@@ -136,6 +148,10 @@ impl World {
             folder,
             mounts,
             watch: None,
+            server: None,
+            other: None,
+            sent_at: None,
+            dropping: None,
             fences: 0,
             token,
         };
@@ -203,6 +219,14 @@ impl World {
         Ok(())
     }
 
+    /// Waits until the agent on the other node answers.
+    pub(crate) async fn other_is_online(&mut self) -> Result<()> {
+        let (launch, _) = self.other.as_ref().context("there is no other agent")?;
+        let socket = launch.state.join("agent.sock");
+        let answers = || Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(()));
+        until("the other agent answers", ONLINE_LIMIT, answers).await
+    }
+
     /// Stops the agent, which must end well.
     pub(crate) async fn stop_agent(&mut self) -> Result<()> {
         self.agent.take().context("no agent runs")?.stop().await
@@ -228,6 +252,8 @@ impl World {
     pub(crate) fn clear(&mut self) -> Result<()> {
         self.program = None;
         self.agent = None;
+        self.other = None;
+        self.server = None;
         self.own_broker = None;
         for process in self.launch.running()? {
             // One that has just ended is gone, which is what is wanted.

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The programs that must be there, each in Debian's package of its name, and `nfs-ganesha-vfs` besides.
@@ -47,6 +47,27 @@ while read -r word; do
     echo done
 done
 "#;
+
+/// Keeps a mount namespace as it was when this was called first.
+static CLEAN_MOUNTS: OnceLock<Child> = OnceLock::new();
+
+/// Lets servers start from the mounts that there are now. Whoever starts one later, from what there is then, holds
+/// every volume that is mounted meanwhile, and nobody could delete it.
+///
+/// # Errors
+/// When the namespace cannot be had.
+pub fn keep_clean_mounts() -> io::Result<()> {
+    if CLEAN_MOUNTS.get().is_none() {
+        // It ends when its input does, with this process.
+        let keeper = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "--", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let _kept = CLEAN_MOUNTS.set(keeper);
+    }
+    Ok(())
+}
 
 /// How a folder is exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +115,15 @@ impl Ganesha {
     pub fn start(folder: &Path, scratch: &Path, options: ExportOptions) -> io::Result<Self> {
         let (config, log) = (scratch.join("ganesha.conf"), scratch.join("ganesha.log"));
         std::fs::write(&config, configuration(folder, options))?;
-        let mut init = Command::new("unshare")
+        let mut command = match CLEAN_MOUNTS.get() {
+            Some(keeper) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--mount=/proc/{}/ns/mnt", keeper.id())).args(["--", "unshare"]);
+                command
+            }
+            None => Command::new("unshare"),
+        };
+        let mut init = command
             .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", INIT, "init"])
             .args([&config, &log])
             .stdin(Stdio::piped())

@@ -5,8 +5,11 @@ use crate::target::folder::FolderExport;
 use crate::{NfsStore, ThisNode, layout};
 use dvs_domain::failure::Failure;
 use dvs_domain::names::{NodeId, StoreName};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 pub mod counting;
@@ -14,6 +17,9 @@ pub mod decoding;
 pub mod ganesha;
 
 pub use crate::target::folder::{Lost, Script};
+
+/// A port at which a connection is not made in this time drops what comes.
+const FULL_AFTER: Duration = Duration::from_millis(200);
 
 /// A folder of this host that stands for an export: for several stores at once, as on several nodes.
 pub struct FolderServer {
@@ -75,4 +81,28 @@ pub fn node(number: u8) -> Result<ThisNode, Failure> {
 #[must_use]
 pub fn is_temporary(name: &str) -> bool {
     layout::Temporary::parse(name).is_some()
+}
+
+/// A port at which packets are dropped: nobody accepts, and as many wait as may.
+pub struct DroppingPort {
+    /// The port.
+    pub port: u16,
+    _kept: (TcpListener, Vec<TcpStream>),
+}
+
+impl DroppingPort {
+    /// Makes one, on loopback.
+    ///
+    /// # Errors
+    /// When nothing can listen there.
+    pub fn open() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        rustix::net::listen(&listener, 0)?;
+        let address = listener.local_addr()?;
+        let mut waiting = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&address, FULL_AFTER) {
+            waiting.push(stream);
+        }
+        Ok(Self { port: address.port(), _kept: (listener, waiting) })
+    }
 }

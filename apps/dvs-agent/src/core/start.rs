@@ -1,14 +1,13 @@
 //! Start: every volume of this node that should be attached is attached, or its mount point is guarded and the
 //! trouble reported. Waits for no broker and no container engine.
 
-use super::Worker;
+use super::{Stores, Worker};
 use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{JobKey, JobRequest, Target};
 use dvs_domain::ledger::{JobRecord, Phase};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::StoreName;
-use dvs_domain::ports::VolumeStore;
 use dvs_domain::volume::Entry;
 use futures::StreamExt;
 use std::collections::BTreeSet;
@@ -133,10 +132,9 @@ impl Worker {
     /// What is broken and attached nowhere is told too.
     async fn report_damaged(&self) {
         for (name, store) in self.stores.iter() {
-            let (name, store) = (name.clone(), Arc::clone(store));
-            let is_remote = store.shared().is_some();
-            let report = async move { report_damaged_of(&name, store.as_ref()).await };
-            if is_remote {
+            let (name, stores) = (name.clone(), Arc::clone(&self.stores));
+            let report = async move { report_damaged_of(&name, &stores).await };
+            if store.shared().is_some() {
                 tokio::spawn(report); // Being ready waits for no remote store.
             } else {
                 report.await;
@@ -145,8 +143,8 @@ impl Worker {
     }
 }
 
-async fn report_damaged_of(name: &StoreName, store: &dyn VolumeStore) {
-    match store.list().await {
+async fn report_damaged_of(name: &StoreName, stores: &Stores) {
+    match stores.list(name).await {
         Ok(entries) => {
             for entry in entries {
                 if let Entry::Damaged { name: volume, reason } = entry {

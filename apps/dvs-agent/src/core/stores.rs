@@ -68,6 +68,17 @@ impl Stores {
         Ok(entries)
     }
 
+    /// `volume` was just made, or is gone.
+    pub fn saw(&self, volume: &VolumeId, is_there: bool) {
+        let mut last_seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = last_seen.entry(volume.store.clone()).or_default();
+        if is_there {
+            names.insert(volume.name.clone());
+        } else {
+            names.remove(&volume.name);
+        }
+    }
+
     /// What `store` has listed when it last answered.
     pub fn last_seen(&self, store: &StoreName) -> BTreeSet<VolumeName> {
         let last_seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,6 +5,7 @@ mod answers;
 mod commands;
 mod jobs;
 mod machinery;
+mod nfs;
 mod places;
 mod volumes;
 

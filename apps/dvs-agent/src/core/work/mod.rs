@@ -8,7 +8,7 @@ use super::control::JobControl;
 use super::{Node, Stores};
 use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::Failure;
-use dvs_domain::job::{Job, JobKey, JobRequest};
+use dvs_domain::job::{Job, JobKey, JobKind, JobRequest};
 use dvs_domain::ledger::{Attempt, Event, Outcome};
 use dvs_domain::ports::{Attachments, Clock, VolumeUsers};
 use dvs_domain::time::Timestamp;
@@ -107,12 +107,17 @@ impl Worker {
             }
         };
         match result {
-            Ok(achieved) => Event::Ended {
-                key,
-                outcome: Outcome::Done,
-                volume: achieved.volume,
-                changed: achieved.changed,
-            },
+            Ok(achieved) => {
+                if let Some(volume) = &achieved.volume {
+                    self.stores.saw(volume, key.kind == JobKind::Create);
+                }
+                Event::Ended {
+                    key,
+                    outcome: Outcome::Done,
+                    volume: achieved.volume,
+                    changed: achieved.changed,
+                }
+            }
             Err(Stop::Failed(failure)) => failed(key, &failure.while_doing(subject), None, control),
             Err(Stop::FailedLate(failure, volume)) => {
                 failed(key, &failure.while_doing(subject), Some(volume), control)
