@@ -1,4 +1,5 @@
-//! Builds everything optimised and hands over to the program that measures, `dvs-bench` of the features.
+//! Builds everything optimised and hands over to the programs that measure, `dvs-bench` of the features, and with
+//! `--nfs` `dvs-bench-nfs`.
 
 use std::process::ExitCode;
 
@@ -10,16 +11,24 @@ use crate::run::{self, HINT};
 use crate::sweep::Turn;
 use crate::workspace::Workspace;
 
+/// Asks for the part about the NFS store alone.
+const NFS: &str = "--nfs";
+
 /// Measures. Ends as the measuring program ends.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
     if let Some(reason) = machine::no_loop_devices() {
         let hint = anyhow!("{HINT}type `cargo xtask bench` as root, on a machine with loop devices");
         return Err(hint.context(format!("cannot measure: {reason}")));
     }
-    machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
+    machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO, machine::NFS_SERVER])?;
     let mosquitto = image::program()?;
     run::shown(&mut workspace.cargo(["build", "--release", "-p", "dvs", "-p", "dvs-features", "--bins"]))?;
     let _turn = Turn::take()?;
+    if let Some(at) = arguments.iter().position(|argument| argument == NFS) {
+        let arguments = [&arguments[..at], &arguments[at + 1..]].concat();
+        let mut command = run::program(workspace.program("release", "dvs-bench-nfs"));
+        return run::handed_over(command.current_dir(workspace.root()).args(arguments));
+    }
     let mut command = run::program(workspace.program("release", "dvs-bench"));
     command
         .current_dir(workspace.root())

@@ -43,7 +43,7 @@ enum Command {
     E2e(e2e::Options),
     /// Measures jobs against the same work done in a shell and by bare system calls
     Bench {
-        /// Handed to the measuring program as they are
+        /// Handed to the measuring program as they are; `--nfs` measures the NFS store
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

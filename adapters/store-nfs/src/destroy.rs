@@ -12,7 +12,7 @@ use crate::sweep;
 use crate::target::{Fault, Handle, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{ClaimKind, Destroyed};
+use dvs_domain::ports::Destroyed;
 use dvs_domain::user::{User, in_use};
 
 /// How often the mark is tried that another node may be taking away.
@@ -43,11 +43,11 @@ pub(crate) async fn destroy(work: &Work, name: &VolumeName) -> Result<Destroyed,
 pub(crate) async fn decide(work: &Work, name: &VolumeName, metadata: &Handle) -> Result<(), Problem> {
     let step = "mark as deleting";
     mark(work, name, metadata).await?;
-    let claims = nodes::claims_in(work, metadata, step).await?;
+    let claims = nodes::attached_in(work, metadata, step).await?;
     let users: Vec<User> = claims
         .into_iter()
         // What this node has attached, its agent has detached before it asked.
-        .filter(|claim| claim.kind == ClaimKind::Attached && claim.node != work.shared.node.id)
+        .filter(|claim| claim.node != work.shared.node.id)
         .map(|claim| User::Node { id: claim.node.to_string(), name: claim.node_name })
         .collect();
     if users.is_empty() {

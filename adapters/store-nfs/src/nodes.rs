@@ -98,7 +98,19 @@ pub(crate) async fn release(work: &Work, name: &VolumeName, node: &NodeId) -> Re
 }
 
 /// Every claim in the folder `metadata`.
-pub(crate) async fn claims_in(
+async fn claims_in(work: &Work, metadata: &Handle, step: &'static str) -> Result<Vec<Claim>, Problem> {
+    let mut claims = attached_in(work, metadata, step).await?;
+    let deleting = layout::name(DELETING).at(step)?;
+    let marked = work.read_mark(metadata, &deleting).await.at(step)?;
+    if let Some(node) = marked.and_then(|node| NodeId::new(node).ok()) {
+        claims.push(Claim { node, node_name: None, kind: ClaimKind::Deleting });
+    }
+    claims.sort();
+    Ok(claims)
+}
+
+/// What nodes say in the folder `metadata` that they have attached.
+pub(crate) async fn attached_in(
     work: &Work,
     metadata: &Handle,
     step: &'static str,
@@ -117,16 +129,9 @@ pub(crate) async fn claims_in(
         }
         from = page.next;
         if from.is_none() {
-            break;
+            return Ok(claims);
         }
     }
-    let deleting = layout::name(DELETING).at(step)?;
-    let marked = work.read_mark(metadata, &deleting).await.at(step)?;
-    if let Some(node) = marked.and_then(|node| NodeId::new(node).ok()) {
-        claims.push(Claim { node, node_name: None, kind: ClaimKind::Deleting });
-    }
-    claims.sort();
-    Ok(claims)
 }
 
 /// A file may say anything; what is shown of it is harmless.

@@ -8,6 +8,9 @@ use crate::target::{Fault, Handle, Listed, Name, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use futures::{StreamExt, TryStreamExt};
 
+/// So many folders of one are removed side by side.
+const FOLDERS_AT_ONCE: usize = 4;
+
 /// Removes the tree `name` in `parent` within the time that `work` has: for what is small.
 pub(crate) async fn remove_tree(
     work: &Work,
@@ -50,6 +53,15 @@ struct Removal<'a> {
     file_system: u64,
 }
 
+/// What clearing a folder has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cleared {
+    /// Nothing is in it any more, as far as was seen.
+    All,
+    /// There is, or may be, more in it.
+    Some,
+}
+
 /// A folder on the way down.
 struct Level {
     parent: Handle,
@@ -66,58 +78,70 @@ impl Removal<'_> {
             return self.work().remove_file(parent, name).await.at(self.step).map(drop);
         }
         self.file_system = top.attributes.file_system;
-        let first =
+        let mut level =
             Level { parent: parent.clone(), name: name.clone(), folder: top.handle, below: Vec::new() };
-        // On the heap: a tree may be deeper than a stack.
-        let mut levels = vec![first];
+        loop {
+            while self.clear(&mut level, self.last).await? == Cleared::Some {
+                let below = std::mem::take(&mut level.below);
+                let parent = &level.folder;
+                futures::stream::iter(below)
+                    .map(|(name, folder)| self.remove_below(parent.clone(), name, folder))
+                    .buffer_unordered(FOLDERS_AT_ONCE)
+                    .try_collect::<()>()
+                    .await?;
+            }
+            if let Some(last) = self.last {
+                self.work().remove_file(&level.folder, last).await.at(self.step)?;
+            }
+            if self.is_removed(&level).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes a folder inside. On the heap: a tree may be deeper than a stack.
+    async fn remove_below(&self, parent: Handle, name: Name, folder: Handle) -> Result<(), Problem> {
+        let mut levels = vec![Level { parent, name, folder, below: Vec::new() }];
         while let Some(level) = levels.last_mut() {
             if let Some((name, folder)) = level.below.pop() {
                 let parent = level.folder.clone();
                 levels.push(Level { parent, name, folder, below: Vec::new() });
-                continue;
-            }
-            let is_top = levels.len() == 1;
-            let Some(level) = levels.last_mut() else { break };
-            let kept = if is_top { self.last } else { None };
-            if self.clear(level, kept).await? {
-                continue;
-            }
-            if let Some(last) = kept {
-                self.work().remove_file(&level.folder, last).await.at(self.step)?;
-            }
-            match self.work().remove_folder(&level.parent, &level.name).await {
-                // Somebody has put something in meanwhile.
-                Err(TargetError { fault: Fault::NotEmpty, .. }) => {}
-                removed => {
-                    removed.at(self.step)?;
-                    levels.pop();
-                }
+            } else if self.clear(level, None).await? == Cleared::All && self.is_removed(level).await? {
+                levels.pop();
             }
         }
         Ok(())
     }
 
-    /// Removes some files of a folder, and notes some folders in it; says whether there were any.
-    async fn clear(&self, level: &mut Level, kept: Option<&Name>) -> Result<bool, Problem> {
+    /// Removes a folder that was cleared; says no if somebody has put something in meanwhile.
+    async fn is_removed(&self, level: &Level) -> Result<bool, Problem> {
+        match self.work().remove_folder(&level.parent, &level.name).await {
+            Err(TargetError { fault: Fault::NotEmpty, .. }) => Ok(false),
+            removed => removed.at(self.step).map(|_| true),
+        }
+    }
+
+    /// Removes some files of a folder, and notes some folders in it.
+    async fn clear(&self, level: &mut Level, kept: Option<&Name>) -> Result<Cleared, Problem> {
         let mut from = None;
-        let entries = loop {
+        let (entries, is_end) = loop {
             // From the start each time: a bookmark may not outlive what was removed.
             let page = self.work().list(&level.folder, from).await.at(self.step)?;
             let others = |entry: &Listed| kept.is_none_or(|kept| entry.name != kept.as_bytes());
             let entries: Vec<Listed> = page.entries.into_iter().filter(others).collect();
             match page.next {
                 Some(next) if entries.is_empty() => from = Some(next),
-                _ => break entries,
+                next => break (entries, next.is_none()),
             }
         };
-        let (folder, were_any) = (&level.folder, !entries.is_empty());
+        let folder = &level.folder;
         let below: Vec<Option<(Name, Handle)>> = futures::stream::iter(entries)
             .map(|entry| self.remove_or_note(folder, entry))
             .buffer_unordered(CONNECTIONS_MAX)
             .try_collect()
             .await?;
         level.below.extend(below.into_iter().flatten());
-        Ok(were_any)
+        Ok(if is_end && level.below.is_empty() { Cleared::All } else { Cleared::Some })
     }
 
     /// Removes a file; gives a folder back.

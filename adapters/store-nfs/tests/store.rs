@@ -185,3 +185,20 @@ async fn a_list_does_not_read_again_what_it_has_read_lately() {
     store.create(&volume(&store, "v07")).await.unwrap();
     assert_eq!(store.list().await.unwrap(), first);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_were_made_anew_on_the_server_are_looked_up_again() {
+    let ground = Ground::new();
+    let store = ground.store(1);
+    store.create(&volume(&store, "a")).await.unwrap();
+    support::tidy(&store).await;
+    for folder in ["volumes", "volumes_metadata"] {
+        fs::rename(ground.folder.path().join(folder), ground.folder.path().join("away")).unwrap();
+        // So that nothing there has the number of what was.
+        fs::create_dir(ground.folder.path().join(folder)).unwrap();
+        fs::remove_dir_all(ground.folder.path().join("away")).unwrap();
+    }
+    assert_eq!(store.list().await.unwrap(), []);
+    assert_eq!(store.create(&volume(&store, "a")).await.unwrap(), Created::New);
+    assert_eq!(store.list().await.unwrap().len(), 1);
+}

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,8 @@ pub struct Ganesha {
 struct Door {
     address: SocketAddr,
     is_shut: Arc<AtomicBool>,
+    /// How long an answer is on its way, in microseconds.
+    delay: Arc<AtomicU64>,
     through: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -151,6 +153,12 @@ impl Ganesha {
     #[must_use]
     pub fn address(&self) -> (String, String) {
         (format!("nfs://{}", self.nfs.address), format!("mountport={}", self.mount.address.port()))
+    }
+
+    /// Lets every answer be on its way for so long, as if the server were elsewhere.
+    pub fn delay(&self, delay: Duration) {
+        let microseconds = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.nfs.delay.store(microseconds, Ordering::Relaxed);
     }
 
     /// Ends it at once, in the middle of whatever it does.
@@ -233,8 +241,14 @@ impl Drop for Ganesha {
 impl Door {
     fn open(namespace: &Arc<File>, port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let door = Self { address: listener.local_addr()?, is_shut: Arc::default(), through: Arc::default() };
-        let (namespace, is_shut) = (Arc::clone(namespace), Arc::clone(&door.is_shut));
+        let door = Self {
+            address: listener.local_addr()?,
+            is_shut: Arc::default(),
+            delay: Arc::default(),
+            through: Arc::default(),
+        };
+        let (namespace, is_shut, delay) =
+            (Arc::clone(namespace), Arc::clone(&door.is_shut), Arc::clone(&door.delay));
         let through = Arc::downgrade(&door.through);
         std::thread::spawn(move || {
             for came in listener.incoming().flatten() {
@@ -243,7 +257,7 @@ impl Door {
                     continue; // Closed at once.
                 }
                 let Ok(inside) = connect_in(&namespace, port) else { continue };
-                let Ok(ends) = lead_through(&came, &inside) else { continue };
+                let Ok(ends) = lead_through(&came, &inside, &delay) else { continue };
                 let mut through = through.lock().unwrap_or_else(PoisonError::into_inner);
                 through.retain(|stream| stream.peer_addr().is_ok());
                 through.extend(ends);
@@ -261,14 +275,22 @@ impl Door {
 }
 
 /// Carries everything from one stream to the other and back, until one closes.
-fn lead_through(came: &TcpStream, inside: &TcpStream) -> io::Result<[TcpStream; 2]> {
+fn lead_through(came: &TcpStream, inside: &TcpStream, delay: &Arc<AtomicU64>) -> io::Result<[TcpStream; 2]> {
     came.set_nodelay(true)?;
     inside.set_nodelay(true)?;
-    let pairs = [(came.try_clone()?, inside.try_clone()?), (inside.try_clone()?, came.try_clone()?)];
-    for (mut from, mut to) in pairs {
+    let none = Arc::default();
+    let ways = [
+        (came.try_clone()?, inside.try_clone()?, none),
+        (inside.try_clone()?, came.try_clone()?, Arc::clone(delay)),
+    ];
+    for (mut from, mut to, delay) in ways {
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(bytes @ 1..) = from.read(&mut buffer) {
+                match delay.load(Ordering::Relaxed) {
+                    0 => {}
+                    delay => std::thread::sleep(Duration::from_micros(delay)),
+                }
                 if to.write_all(&buffer[..bytes]).is_err() {
                     break;
                 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
+pub mod bare;
 pub mod counting;
 pub mod decoding;
 pub mod ganesha;
