@@ -210,7 +210,7 @@ fn refusals_without_a_sender_are_answered_to_nobody() {
 fn remembered(effects: &[Effect]) -> Remembered {
     let mut remembered = Remembered::default();
     for effect in effects {
-        let Effect::Record(changes) = effect else { continue };
+        let (Effect::Record(changes) | Effect::Note(changes)) = effect else { continue };
         for change in changes {
             let Change::PutJob(record) = change else {
                 panic!("only jobs are recorded here, not {change:?}")

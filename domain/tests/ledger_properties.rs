@@ -100,6 +100,8 @@ struct Model {
     now: Timestamp,
     jobs_on_disk: BTreeMap<JobKey, JobRecord>,
     refusals_on_disk: BTreeMap<RefusalNumber, Refusal>,
+    /// What goes to disk with the next record or after a while; a restart loses it.
+    noted: Vec<Change>,
     running: BTreeMap<JobKey, Job>,
     hanging: BTreeMap<JobKey, Job>,
     in_flight: Vec<AnswerId>,
@@ -122,6 +124,7 @@ impl Model {
             now: Timestamp(1),
             jobs_on_disk: BTreeMap::new(),
             refusals_on_disk: BTreeMap::new(),
+            noted: Vec::new(),
             running: BTreeMap::new(),
             hanging: BTreeMap::new(),
             in_flight: Vec::new(),
@@ -168,6 +171,7 @@ impl Model {
             }
             Step::Pass { milliseconds } => {
                 self.now = Timestamp(self.now.0 + milliseconds);
+                self.write_noted();
                 self.tell(Event::Tick);
                 let overdue = |record: &JobRecord| {
                     record.phase == Phase::Accepted
@@ -188,6 +192,7 @@ impl Model {
             Step::Restart => {
                 self.running.clear();
                 self.hanging.clear();
+                self.noted.clear();
                 self.in_flight.clear();
                 self.pending_sent.clear();
                 self.started.clear();
@@ -219,8 +224,10 @@ impl Model {
                         self.not_recorded(&changes);
                         return;
                     }
+                    self.write_noted();
                     changes.into_iter().for_each(|change| self.write(change));
                 }
+                Effect::Note(changes) => self.noted.extend(changes),
                 Effect::Answer(id, answer) => {
                     self.check_answer(&id, &answer.status);
                     self.in_flight.push(id);
@@ -244,6 +251,10 @@ impl Model {
                 _ => {}
             }
         }
+    }
+
+    fn write_noted(&mut self) {
+        std::mem::take(&mut self.noted).into_iter().for_each(|change| self.write(change));
     }
 
     fn write(&mut self, change: Change) {
@@ -364,6 +375,7 @@ impl Model {
                 break;
             }
         }
+        self.write_noted();
         for record in self.jobs_on_disk.values() {
             let Phase::Finished(finished) = &record.phase else {
                 panic!("{} was never worked on", record.key())

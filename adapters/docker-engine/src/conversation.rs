@@ -4,9 +4,9 @@
 use crate::container::{self, Bound, Container, NamedVolume, shown};
 use crate::engine::Engine;
 use crate::line::Line;
-use bollard::{ClientVersion, Docker};
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListVolumesOptions};
+use bollard::{ClientVersion, Docker};
 use dvs_domain::failure::{Failure, FailureCode};
 use std::collections::HashMap;
 use std::error::Error as _;

@@ -73,7 +73,8 @@ impl Enquiry {
         // Who is known by a volume's name needs no further look.
         let (mut found, mut containers): (Vec<_>, Vec<_>) =
             containers.into_iter().partition(|container| self.is_named_by(container));
-        if let Some(mount_point) = self.mount_point() {
+        // Without a container to look at, nothing of this host has to be looked up.
+        if let Some(mount_point) = self.mount_point().filter(|_| !containers.is_empty()) {
             complete(&conversation, &mut containers, with_volumes).await?;
             let places = Places::of(&conversation, &containers, mount_point.to_owned()).await?;
             let mut doubtful = Vec::new();

@@ -20,8 +20,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// What the agent calls itself.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Threads that drive the agent; blocking work has its own.
-const WORKER_THREADS: usize = 2;
+/// Threads that drive the agent; blocking work has its own. With more, each wakes the others at every step.
+const WORKER_THREADS: usize = 1;
 /// Threads for blocking work: more than jobs run at once, because work that hangs keeps its thread.
 const BLOCKING_THREADS_MAX: usize = 128;
 

@@ -111,7 +111,7 @@ impl Ledger {
             AnswerId::Unrecorded => Vec::new(),
             AnswerId::Refusal(number) => {
                 self.refusals.remove(&number);
-                vec![Effect::Record(vec![Change::DropRefusal(number)])]
+                vec![Effect::Note(vec![Change::DropRefusal(number)])]
             }
             AnswerId::Pending(key) => {
                 let Some(known) = self.jobs.get_mut(&key) else { return Vec::new() };
@@ -134,7 +134,7 @@ impl Ledger {
                     return Vec::new();
                 }
                 finished.answers = AnswerState::Acknowledged;
-                vec![Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))])]
+                vec![Effect::Note(vec![Change::PutJob(Box::new(known.record.clone()))])]
             }
         }
     }

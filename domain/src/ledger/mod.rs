@@ -78,6 +78,9 @@ pub enum Event {
 pub enum Effect {
     /// Make these changes durable.
     Record(Vec<Change>),
+    /// Make these changes durable too, with the next [`Effect::Record`] or within a second: nothing waits for them.
+    /// Losing them repeats an answer, which a sender may hear twice.
+    Note(Vec<Change>),
     /// Send, and tell when it is acknowledged.
     Answer(AnswerId, Answer),
     /// Start the work of a job.

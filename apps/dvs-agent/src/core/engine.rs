@@ -104,6 +104,8 @@ pub struct Engine {
     /// What could not be recorded and must be, with what follows from it: tried again at every tick, and before
     /// anything else is recorded.
     deferred: VecDeque<Vec<Effect>>,
+    /// What is recorded with whatever is recorded next, or at the next tick.
+    noted: Vec<Change>,
     stopping: bool,
 }
 
@@ -122,6 +124,7 @@ impl Engine {
             answers_in_flight: 0,
             taking: Vec::new(),
             deferred: VecDeque::new(),
+            noted: Vec::new(),
             stopping: false,
         }
     }
@@ -167,6 +170,7 @@ impl Engine {
                 Ok(None) | Err(_) => break,
             }
         }
+        self.record_noted().await;
     }
 
     async fn take(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
@@ -186,7 +190,9 @@ impl Engine {
     async fn handle(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.parts.clock.now();
         let mut decided = Vec::new();
+        let mut ticked = false;
         for event in events {
+            ticked |= event == Event::Tick;
             match &event {
                 Event::Ended { key, .. } | Event::Released(key) => {
                     self.running.remove(key);
@@ -197,6 +203,9 @@ impl Engine {
             decided.push(self.ledger.on(event, now));
         }
         self.perform_all(decided).await;
+        if ticked || self.noted.len() >= EngineLimits::BATCH {
+            self.record_noted().await;
+        }
     }
 
     fn event_of(&self, arrival: Arrival) -> Event {
@@ -217,11 +226,8 @@ impl Engine {
     /// be recorded before goes first: an older state of a job must never follow a newer one.
     async fn perform_all(&mut self, decided: Vec<Vec<Effect>>) {
         let decided: Vec<Vec<Effect>> = self.deferred.drain(..).chain(decided).collect();
-        let records = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Record(_)));
         if decided.iter().filter(|effects| records(effects)).count() > 1 {
-            let changes: Vec<Change> =
-                decided.iter().flatten().filter_map(recorded).flatten().cloned().collect();
-            if self.parts.journal.commit(&changes).await.is_ok() {
+            if self.commit(&changes_of(decided.iter().flatten())).await.is_ok() {
                 for effect in decided.into_iter().flatten() {
                     self.act(effect).await;
                 }
@@ -236,10 +242,10 @@ impl Engine {
     }
 
     async fn perform(&mut self, effects: Vec<Effect>, refused: &mut BTreeMap<JobKey, FailureReport>) {
-        let changes: Vec<Change> = effects.iter().filter_map(recorded).flatten().cloned().collect();
-        if !changes.is_empty()
-            && let Err(failure) = self.record(&changes).await
-        {
+        let changes = changes_of(&effects);
+        if !records(&effects) {
+            self.noted.extend(changes);
+        } else if let Err(failure) = self.record(&changes).await {
             return self.not_recorded(&changes, effects, &failure, refused).await;
         }
         for effect in effects {
@@ -247,11 +253,31 @@ impl Engine {
         }
     }
 
-    async fn record(&self, changes: &[Change]) -> Result<(), Failure> {
+    async fn record(&mut self, changes: &[Change]) -> Result<(), Failure> {
         if self.deferred.is_empty() {
-            return self.parts.journal.commit(changes).await.map_err(|failure| failure.at_step("record"));
+            return self.commit(changes).await.map_err(|failure| failure.at_step("record"));
         }
         Err(Failure::new(FailureCode::Busy, "the journal could not be written before").at_step("record"))
+    }
+
+    /// Makes `changes` durable, and before them what was noted.
+    async fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        if self.noted.is_empty() {
+            return self.parts.journal.commit(changes).await;
+        }
+        let all = [self.noted.as_slice(), changes].concat();
+        self.parts.journal.commit(&all).await?;
+        self.noted.clear();
+        Ok(())
+    }
+
+    /// What cannot be recorded now stays noted.
+    async fn record_noted(&mut self) {
+        if !self.noted.is_empty()
+            && let Err(failure) = self.commit(&[]).await
+        {
+            tracing::warn!(code = %failure.code(), "acknowledgements are not recorded yet: {}", failure.chain());
+        }
     }
 
     async fn not_recorded(
@@ -294,7 +320,7 @@ impl Engine {
 
     async fn act(&mut self, effect: Effect) {
         match effect {
-            Effect::Record(_) => {} // Done before, all at once.
+            Effect::Record(_) | Effect::Note(_) => {} // Done before, all at once.
             Effect::Answer(id, answer) => self.answer(id, answer).await,
             Effect::Work(job, attempt) => self.work(job, attempt),
             Effect::Abandon(key) => {
@@ -362,11 +388,17 @@ fn shown_id(arrival: &Arrival) -> Option<ShownId> {
     }
 }
 
-fn recorded(effect: &Effect) -> Option<&Vec<Change>> {
-    match effect {
-        Effect::Record(changes) => Some(changes),
-        _ => None,
-    }
+/// Whether something waits for what is to be recorded.
+fn records(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Record(_)))
+}
+
+fn changes_of<'a>(effects: impl IntoIterator<Item = &'a Effect>) -> Vec<Change> {
+    let changes = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Record(changes) | Effect::Note(changes) => Some(changes),
+        Effect::Answer(..) | Effect::Work(..) | Effect::Abandon(_) => None,
+    });
+    changes.flatten().cloned().collect()
 }
 
 fn refused(refusal: Refusal) -> Event {

@@ -11,6 +11,14 @@ use dvs_domain::ports::{Created, Mounted, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, Volume, VolumeId};
 use std::collections::BTreeSet;
+use tokio::sync::MutexGuard;
+
+/// What a create is about to remember.
+struct Meant<'a> {
+    attachment: Attachment,
+    /// The directories of mount points, held as they are.
+    _directories: MutexGuard<'a, ()>,
+}
 
 impl Worker {
     /// Creates after a restart has cut off an attempt. When this one fails too, what that one has made is undone
@@ -65,19 +73,26 @@ impl Worker {
 
         let known = self.node.book(|book| book.at(mount_point).cloned());
         let newly_meant = known.is_none();
-        if newly_meant {
-            self.refuse_blind_containers(mount_point).await?;
-        }
+        let meant = self.meant_attachment(&id, mount_point, key, known.as_ref()).await?;
         if control.is_abandoned() {
             return Err(Stop::Abandoned);
         }
-        let attachment = self.mean_to_attach(&id, mount_point, key, known).await?;
-        let held = newly_meant.then_some(&attachment);
-        let created = match self.make(store, &volume, request).await {
-            Ok(created) => created,
-            Err(failure) => return Err(self.undo_create(failure, &id, None, held).await),
+        // None needs the others: whatever a crash leaves of them, the job has it undone or finished.
+        let (remembered, seeing, created) = futures::join!(
+            self.remember_meant(meant, known.as_ref()),
+            async { if newly_meant { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
+            self.make(store, &volume, request),
+        );
+        let made = matches!(created, Ok(Created::New)).then_some(&id.name);
+        let held = remembered.as_ref().ok().filter(|_| newly_meant);
+        if let Err(failure) = seeing.and(created) {
+            return Err(self.undo_create(failure, &id, made, held).await);
+        }
+        let attachment = match remembered {
+            Ok(attachment) => attachment,
+            Err(failure) => return Err(self.undo_create(failure, &id, made, None).await),
         };
-        let made = (created == Created::New).then_some(&id.name);
+        let held = newly_meant.then_some(&attachment);
         if let Err(failure) = self.show(store, &attachment).await {
             return Err(self.undo_create(failure, &id, made, held).await);
         }
@@ -167,28 +182,26 @@ impl Worker {
     }
 
     /// Remembers the attachment before anything is made for it.
-    async fn mean_to_attach(
+    async fn remember_meant(
         &self,
-        id: &VolumeId,
-        mount_point: &MountPoint,
-        key: &JobKey,
-        known: Option<Attachment>,
+        meant: Meant<'_>,
+        known: Option<&Attachment>,
     ) -> Result<Attachment, Failure> {
-        let _held = self.node.hold_directories().await;
-        let meant = self.meant_attachment(id, mount_point, key, known.as_ref()).await?;
-        if known.as_ref() != Some(&meant) {
-            self.node.remember(meant.clone()).await?;
+        if known != Some(&meant.attachment) {
+            self.node.remember(meant.attachment.clone()).await?;
         }
-        Ok(meant)
+        Ok(meant.attachment)
     }
 
+    /// What is to be attached, as far as it may be. Nobody else removes a directory until it is remembered.
     async fn meant_attachment(
         &self,
         id: &VolumeId,
         mount_point: &MountPoint,
         key: &JobKey,
         known: Option<&Attachment>,
-    ) -> Result<Attachment, Failure> {
+    ) -> Result<Meant<'_>, Failure> {
+        let directories = self.node.hold_directories().await;
         let survey = self.attachments.survey(mount_point).await?;
         if let Some(known) = known {
             // A repeat, or an attempt that a restart cut off: the directories that are still missing are ours
@@ -197,7 +210,7 @@ impl Worker {
             attachment.made_directories.extend(survey.missing);
             attachment.made_directories.sort();
             attachment.made_directories.dedup();
-            return Ok(attachment);
+            return Ok(Meant { attachment, _directories: directories });
         }
         if let Some(Mounted::Something(mounted)) = survey.mounted {
             return Err(Failure::new(FailureCode::Conflict, format!("{mounted} is mounted there"))
@@ -206,12 +219,13 @@ impl Worker {
         if survey.hides_files {
             tracing::warn!(volume = %id, %mount_point, "the directory is not empty: its files are hidden while the volume is attached");
         }
-        Ok(Attachment {
+        let attachment = Attachment {
             volume: id.clone(),
             mount_point: mount_point.clone(),
             made_directories: survey.missing,
             holders: BTreeSet::from([Holder::Job(key.clone())]),
-        })
+        };
+        Ok(Meant { attachment, _directories: directories })
     }
 
     /// A running container that has the path bound would go on writing below the volume. Whether there is one is
