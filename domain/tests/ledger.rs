@@ -5,7 +5,7 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
 use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Limits, Outcome};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::names::{JobId, SenderId, StoreName};
+use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::ports::{Change, Remembered};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
@@ -282,4 +282,34 @@ fn a_repeat_after_a_delete_that_a_restart_has_cut_off_is_refused() {
     after.on(nothing, Timestamp(7));
     let repeated = after.on(Event::Requested(job), Timestamp(8));
     assert_eq!(refused_with(&repeated), FailureCode::JobIdReused);
+}
+
+#[test]
+fn a_repeat_after_a_cut_off_delete_by_a_bare_name_is_refused_whichever_store_had_the_name() {
+    let (name, other) = (VolumeName::new("x").unwrap(), StoreName::new("other").unwrap());
+    let target = |store| Target::new(store, Some(name.clone()), None).unwrap();
+    let size = VolumeSize::from_mebibytes(8).unwrap();
+    let request =
+        CreateRequest { target: target(Some(other.clone())), ..CreateRequest::at(at("/mnt"), size) };
+    let made = Job { request: JobRequest::Create(request), ..create("made", "/mnt") };
+    let request = DeleteRequest { target: target(None) };
+    let gone = Job { request: JobRequest::Delete(request), ..delete("gone", "/mnt") };
+    let volume = Some(VolumeId { store: other, name: name.clone() });
+    let mut before = ledger(Limits::default());
+    let effects: Vec<Effect> = [
+        Event::Requested(made.clone()),
+        Event::Acknowledged(AnswerId::Pending(made.key())),
+        Event::Ended { key: made.key(), outcome: Outcome::Done, volume, changed: true },
+        Event::Acknowledged(AnswerId::Final(made.key())),
+        Event::Requested(gone.clone()),
+    ]
+    .into_iter()
+    .flat_map(|event| before.on(event, Timestamp(1)))
+    .collect();
+    let (mut after, _) = Ledger::restore(Limits::default(), store(), remembered(&effects), Timestamp(2));
+    let nothing_there =
+        Event::Ended { key: gone.key(), outcome: Outcome::Done, volume: None, changed: false };
+    after.on(nothing_there, Timestamp(3));
+    let repeat = after.on(Event::Requested(made), Timestamp(4));
+    assert_eq!(refused_with(&repeat), FailureCode::JobIdReused);
 }

@@ -144,17 +144,20 @@ impl Ledger {
         let Some(Phase::Finished(finished)) = self.jobs.get(key).map(|known| &known.record.phase) else {
             return false;
         };
-        self.subjects(key, finished.volume.as_ref())
+        let mut subjects = self.subjects(key, finished.volume.as_ref());
+        subjects.extend(finished.volume.iter().map(|volume| Subject::Named(volume.name.clone())));
+        subjects
             .iter()
             .any(|subject| self.last_change.get(subject).is_some_and(|order| *order > finished.order))
     }
 
+    /// What the job `key` was about, which was `volume` where that is known.
     pub(super) fn subjects(&self, key: &JobKey, volume: Option<&VolumeId>) -> Vec<Subject> {
-        let mount_point =
-            self.jobs.get(key).and_then(|known| known.record.job.request.target().mount_point());
-        let mut subjects: Vec<Subject> = volume.cloned().map(Subject::Volume).into_iter().collect();
-        subjects.extend(mount_point.cloned().map(Subject::At));
-        subjects
+        let target = self.jobs.get(key).map(|known| known.record.job.request.target());
+        let unknown = || target.filter(|_| key.kind == JobKind::Delete).map(|target| target.name());
+        let volume = volume.cloned().map(Subject::Volume).or_else(|| unknown().map(Subject::Named));
+        let mount_point = target.and_then(|target| target.mount_point());
+        volume.into_iter().chain(mount_point.cloned().map(Subject::At)).collect()
     }
 
     /// What a job had begun that was answered before is undone.
@@ -216,13 +219,12 @@ impl Ledger {
         End { outcome: Outcome::Failed(failure.report()), volume, changed: is_delete, owes_undo: true }
     }
 
-    /// The volume that a job names, as far as one can say without asking the stores.
+    /// The volume that a delete means, as far as one can say without asking the stores: a bare name may mean any.
     fn named_volume(&self, key: &JobKey) -> Option<VolumeId> {
         let target = self.jobs.get(key)?.record.job.request.target();
         let attached = target.mount_point().and_then(|there| self.attached.get(there));
-        let store = target.store.as_ref().unwrap_or(&self.default_store);
-        let named = || VolumeId { store: store.clone(), name: target.name() };
-        Some(attached.cloned().unwrap_or_else(named))
+        let named = || Some(VolumeId { store: target.store.clone()?, name: target.name() });
+        attached.cloned().or_else(named)
     }
 
     fn is_finished(&self, key: &JobKey) -> bool {

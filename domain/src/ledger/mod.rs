@@ -34,7 +34,7 @@ pub use record::{AnswerState, Finished, JobRecord, Outcome, Phase, RefusalNumber
 use crate::failure::FailureReport;
 use crate::job::{Answer, Job, JobKey, Refusal};
 use crate::mount_point::MountPoint;
-use crate::names::StoreName;
+use crate::names::{StoreName, VolumeName};
 use crate::ports::Change;
 use crate::time::Timestamp;
 use crate::volume::VolumeId;
@@ -197,6 +197,8 @@ struct Known {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Volume(VolumeId),
+    /// A volume of that name in whichever store: what a delete by a bare name has found before it was cut off.
+    Named(VolumeName),
     At(MountPoint),
 }
 
