@@ -83,7 +83,7 @@ impl Launch {
         } else {
             Command::new(&self.program)
         };
-        command.env_remove("MQTT_BROKER").env("NO_COLOR", "1");
+        without_settings(&mut command);
         if self.broker_in_environment {
             command.env("MQTT_BROKER", self.broker.to_string());
         } else {
@@ -198,6 +198,14 @@ impl Agent {
     pub fn last_words(&self) -> String {
         self.process.last_words()
     }
+}
+
+/// Keeps from `command` what the environment says of brokers and container engines: a test names its own.
+pub fn without_settings(command: &mut Command) {
+    for variable in ["MQTT_BROKER", "DOCKER_HOST", "CONTAINER_HOST"] {
+        command.env_remove(variable);
+    }
+    command.env("NO_COLOR", "1");
 }
 
 /// Whether `program` was built so that its steps can be made to fail.

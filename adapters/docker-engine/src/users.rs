@@ -1,6 +1,6 @@
 //! The port: every engine is asked at the same time, and each has to answer.
 
-use crate::conversation::Agreed;
+use crate::conversation::{Agreed, Conversation};
 use crate::engine::Engine;
 use crate::enquiry::Enquiry;
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::VolumeUsers;
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,19 @@ impl ContainerEngines {
     #[must_use]
     pub fn engines(&self) -> &[Engine] {
         &self.engines
+    }
+
+    /// Whether each engine answers what it is asked for first, how many containers it has: in order.
+    pub async fn greet(&self) -> Vec<(&Engine, Result<usize, Failure>)> {
+        let engines = self.engines.iter().zip(self.agreed.iter());
+        let greeted = engines.map(|(engine, agreed)| async move {
+            let answer = match Conversation::begin(engine, agreed, self.limit).await {
+                Ok(mut conversation) => conversation.containers().await.map(|containers| containers.len()),
+                Err(failure) => Err(failure),
+            };
+            (engine, answer)
+        });
+        join_all(greeted).await
     }
 
     async fn ask(&self, enquiry: &Enquiry) -> Result<Vec<User>, Failure> {

@@ -2,8 +2,10 @@
 //! that an agent has open is not opened a second time.
 
 use crate::compose::is_root;
-use crate::config::{BrokerChoice, Settings};
+use crate::config::{BrokerChoice, DockerChoice, Settings};
+use crate::engines::EnginesOfHost;
 use crate::socket::{self, Status};
+use dvs_docker_engine::Engine;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::FileSystem;
 use rustix::fs::{Access, access, statvfs};
@@ -50,6 +52,7 @@ pub enum Verdict {
 /// Looks at everything that `settings` need.
 pub async fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![agent(settings).await, broker(settings).await, rights(settings)];
+    findings.extend(engines(settings).await);
     let formats = settings.stores.iter().any(|(_, url)| url.scheme() == "loop");
     if formats {
         findings.push(loop_devices());
@@ -120,6 +123,37 @@ fn rights(settings: &Settings) -> Finding {
             "run as root, or try it out with `--store try=fake:///tmp/dvs`",
         ),
     }
+}
+
+/// Which container engines are asked, and whether they answer.
+async fn engines(settings: &Settings) -> Vec<Finding> {
+    let engines = EnginesOfHost::new(&settings.engines);
+    let greeted = engines.now().greet().await;
+    if greeted.is_empty() {
+        let seen = match settings.engines.docker {
+            DockerChoice::Usual => {
+                format!("none is asked: `{}` is not there for this user", Engine::DOCKER_SOCKET)
+            }
+            DockerChoice::At(_) | DockerChoice::Nowhere => "none is asked".to_owned(),
+        };
+        return vec![finding("container engines", Verdict::Good, seen, "")];
+    }
+    let found = greeted.into_iter().map(|(engine, answer)| {
+        let subject = format!("container engine {}", engine.name());
+        match answer {
+            Ok(count) => {
+                let seen = format!("`{}` answers: {count} containers", engine.socket().display());
+                finding(subject, Verdict::Good, seen, "")
+            }
+            Err(failure) => finding(
+                subject,
+                Verdict::Limited,
+                failure.chain(),
+                &format!("start it, or say `--{} none`: deletes are refused until it answers", engine.name()),
+            ),
+        }
+    });
+    found.collect()
 }
 
 fn loop_devices() -> Finding {

@@ -3,7 +3,7 @@
 
 use crate::config::Settings;
 use crate::core::{InDoubt, Node, Stores, Worker};
-use crate::docker::DockerOnceThere;
+use crate::engines::EnginesOfHost;
 use crate::late_store::LateStore;
 use crate::lock::InstanceLock;
 use crate::places;
@@ -70,7 +70,7 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     let in_doubt = InDoubt::of(&remembered.jobs);
     let default_store = stores.default_name().clone();
     let (ledger, first) = Ledger::restore(settings.limits, default_store, remembered, clock.now());
-    let users: Arc<dyn VolumeUsers> = Arc::new(DockerOnceThere::new());
+    let users: Arc<dyn VolumeUsers> = Arc::new(EnginesOfHost::new(&settings.engines));
     let worker = Arc::new(Worker { stores, node, attachments, users, clock: Arc::clone(&clock) });
     Ok(House { worker, journal, clock, ledger, first, in_doubt, reserved, lock })
 }

@@ -6,7 +6,7 @@ pub mod compose;
 pub mod config;
 pub mod core;
 mod daemon;
-mod docker;
+mod engines;
 mod late_store;
 mod life;
 pub mod lock;
