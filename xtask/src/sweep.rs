@@ -18,8 +18,9 @@ use crate::{kernel, machine};
 /// How the names of our folders begin. The features and the bench name theirs so.
 const NAMES: [&str; 3] = ["dvs-e2e", "dvs-demo", "dvs-bench"];
 
-/// The programs that run on our folders.
-const PROGRAMS: [&str; 2] = ["dvs", "mosquitto"];
+/// The programs that run on our folders: the last four are a Docker engine of a scenario's own, and its containers.
+const PROGRAMS: [&str; 6] =
+    ["dvs", "mosquitto", "dockerd", "containerd", "containerd-shim-runc-v2", "busybox"];
 
 const ROOT: u32 = 0;
 const MOUNT_FOLDER: &str = "/mnt";
@@ -212,6 +213,8 @@ mod tests {
     fn a_process_is_ours_by_its_program_and_its_folder() {
         let user = fs::metadata("/proc/self").unwrap().uid();
         assert!(runs_on_ours("target/debug/dvs\0--state\0/var/tmp/dvs-demo-gone/state\0", user));
+        let container = "/bin/busybox\0sh\0-c\0true\0/var/tmp/dvs-e2e-gone/docker\0";
+        assert!(runs_on_ours(container, user) && !runs_on_ours("/bin/busybox\0sh\0", user));
         assert!(!runs_on_ours("vim\0/var/tmp/dvs-demo-gone/state\0", user));
         assert!(!runs_on_ours("dvs\0--state\0/var/lib/dvs\0", user));
     }

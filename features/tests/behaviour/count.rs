@@ -7,6 +7,7 @@ use cucumber::gherkin::{Feature, Rule, Scenario};
 use cucumber::tag::Ext;
 use cucumber::writer::summarize::Stats;
 use dvs_features::broker::Mosquitto;
+use dvs_features::docker::DockerEngine;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -49,6 +50,9 @@ impl Selection {
         if Mosquitto::program().is_none() {
             let reason = "a broker that goes away must be a program, and there is no `mosquitto`";
             impossible.push(("broker", reason.to_owned()));
+        }
+        if let Some(reason) = DockerEngine::why_not() {
+            impossible.push(("docker", reason));
         }
         Self {
             name: options

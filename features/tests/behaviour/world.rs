@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dvs_features::agent::{Agent, Launch};
 use dvs_features::broker::Mosquitto;
 use dvs_features::client::Client;
+use dvs_features::docker::DockerEngine;
 use dvs_features::machine;
 use dvs_features::process::{Printed, Process};
 use rustix::process::{Signal, kill_process};
@@ -17,6 +18,7 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,8 +50,12 @@ pub(crate) struct World {
     pub(crate) seen: BTreeMap<PathBuf, Identity>,
     /// What the store's folder held before the first job.
     pub(crate) store_before: Option<Vec<PathBuf>>,
-    /// A program that uses a volume.
-    pub(crate) program: Option<Process>,
+    /// Programs that use a volume.
+    pub(crate) programs: Vec<Process>,
+    /// A Docker engine of the scenario's own.
+    pub(crate) docker: Option<DockerEngine>,
+    /// One that takes connections and says nothing.
+    pub(crate) silent_docker: Option<UnixListener>,
     /// How the last command ended.
     pub(crate) printed: Option<Printed>,
     /// What a write came to.
@@ -128,7 +134,9 @@ impl World {
             own_mounts: Vec::new(),
             seen: BTreeMap::new(),
             store_before: None,
-            program: None,
+            programs: Vec::new(),
+            docker: None,
+            silent_docker: None,
             printed: None,
             written: None,
             image_sum: None,
@@ -146,6 +154,11 @@ impl World {
     /// Where the store keeps its volumes.
     pub(crate) fn store_folder(&self) -> PathBuf {
         self.folder.join("store").join("volumes-here")
+    }
+
+    /// Where a Docker engine of the scenario's own has its files.
+    pub(crate) fn docker_folder(&self) -> PathBuf {
+        self.folder.join("docker")
     }
 
     /// The store as the agent is told of it.
@@ -226,7 +239,9 @@ impl World {
 
     /// Ends everything that the scenario has started, and removes everything that it has made.
     pub(crate) fn clear(&mut self) -> Result<()> {
-        self.program = None;
+        self.programs.clear();
+        self.docker = None;
+        self.silent_docker = None;
         self.agent = None;
         self.own_broker = None;
         for process in self.launch.running()? {

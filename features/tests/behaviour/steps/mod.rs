@@ -3,6 +3,7 @@
 mod agents;
 mod answers;
 mod commands;
+mod containers;
 mod jobs;
 mod machinery;
 mod places;
