@@ -94,7 +94,23 @@ impl Enquiry {
                 holding.try_filter_map(async |container| Ok(container)).try_collect::<Vec<_>>().await?,
             );
         }
-        Ok(found.into_iter().map(Container::into_user).collect())
+        let users = stream::iter(found)
+            .map(async |container| {
+                let process = self.first_process(&conversation, &container).await;
+                container.into_user(process)
+            })
+            .buffer_unordered(INSPECTED_AT_ONCE);
+        Ok(users.collect().await)
+    }
+
+    /// The first process of a container that is named, where that serves: it decides nothing, so that an engine which
+    /// does not tell it fails nothing.
+    async fn first_process(&self, conversation: &Conversation<'_>, container: &Container) -> Option<u32> {
+        if !container.running || matches!(self, Self::BoundAt(_)) {
+            return None;
+        }
+        let inspected = conversation.inspect(&container.id).await.ok()??;
+        u32::try_from(inspected.process?).ok()
     }
 
     fn mount_point(&self) -> Option<&str> {

@@ -273,7 +273,11 @@ async fn a_copy_of_a_folder_above_counts_when_it_cannot_be_seen_what_it_holds() 
         "/containers/id-elsewhere/json" => Reply::Json(elsewhere.clone()),
         path => sane(path),
     });
-    assert_eq!(users(&fake).await, [running("elsewhere"), running("unseen")]);
+    let with_process =
+        |name: &str, process| User::Container { name: name.to_owned(), running: true, process };
+    let expected =
+        [with_process("elsewhere", Some(std::process::id())), with_process("unseen", Some(999_999_999))];
+    assert_eq!(users(&fake).await, expected);
 }
 
 #[tokio::test]

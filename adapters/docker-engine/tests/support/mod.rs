@@ -33,11 +33,11 @@ pub(crate) fn volume_a() -> VolumeId {
 }
 
 pub(crate) fn running(name: &str) -> User {
-    User::Container { name: name.to_owned(), running: true }
+    User::Container { name: name.to_owned(), running: true, process: None }
 }
 
 pub(crate) fn stopped(name: &str) -> User {
-    User::Container { name: name.to_owned(), running: false }
+    User::Container { name: name.to_owned(), running: false, process: None }
 }
 
 /// A container of a list that has `source` bound as Docker binds it unless told otherwise.

@@ -241,6 +241,7 @@ pub(crate) struct MemoryMounts {
     pub(crate) guarded: Mutex<BTreeSet<MountPoint>>,
     pub(crate) refuses: Mutex<Option<FailureCode>>,
     pub(crate) is_held: AtomicBool,
+    pub(crate) holders: Mutex<Vec<User>>,
     pub(crate) gate_is_closed: AtomicBool,
     pub(crate) gate: Notify,
     pub(crate) waiting: AtomicU64,
@@ -312,7 +313,7 @@ impl Attachments for MemoryMounts {
     }
 
     async fn holders_of(&self, _: &Source, _: &MountPoint) -> Vec<User> {
-        Vec::new()
+        self.holders.lock().unwrap().clone()
     }
 }
 

@@ -8,7 +8,7 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{DeleteRequest, Target};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::{Mounted, Source, VolumeStore};
-use dvs_domain::user::in_use;
+use dvs_domain::user::{User, in_use, together};
 use dvs_domain::volume::{Entry, VolumeId};
 
 /// What a delete job is about, as far as there is something.
@@ -37,7 +37,7 @@ impl Worker {
         let changed = match store.look_up(&found.volume.name).await? {
             Some(Entry::Damaged { reason, .. }) => return Err(damaged(&found.volume, &reason).into()),
             Some(Entry::Sound(_)) => {
-                self.refuse_users(&found).await?;
+                self.refuse_users(store, &found).await?;
                 self.remove(store, &found, control).await?;
                 true
             }
@@ -125,14 +125,26 @@ impl Worker {
     }
 
     /// Containers refer to a volume also while nothing in the kernel holds it.
-    async fn refuse_users(&self, found: &Found) -> Result<(), Failure> {
+    async fn refuse_users(&self, store: &dyn VolumeStore, found: &Found) -> Result<(), Failure> {
         let mount_point = found.attachment.as_ref().map(|attachment| &attachment.mount_point);
         let users = self
             .users
             .users_of(&found.volume, mount_point)
             .await
             .map_err(|failure| failure.at_step("ask for containers"))?;
-        if users.is_empty() { Ok(()) } else { Err(in_use(&users)) }
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(in_use(&together(users, self.holders(store, found).await)))
+    }
+
+    /// Who holds it besides: the operator must find them all.
+    async fn holders(&self, store: &dyn VolumeStore, found: &Found) -> Vec<User> {
+        let Some(attachment) = &found.attachment else { return Vec::new() };
+        match store.source(&found.volume.name).await {
+            Ok(source) => self.attachments.holders_of(&source, &attachment.mount_point).await,
+            Err(_) => Vec::new(), // The containers are reason enough.
+        }
     }
 
     /// The source keeps the device open from before the unmount until the image is gone: automatic detach
