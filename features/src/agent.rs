@@ -75,6 +75,12 @@ impl Launch {
     /// The command that starts it.
     #[must_use]
     pub fn command(&self) -> Command {
+        self.command_with(&[])
+    }
+
+    /// The same with `words` before all options: a subcommand that takes the agent's.
+    #[must_use]
+    pub fn command_with(&self, words: &[String]) -> Command {
         let mut command = if self.namespace {
             // `unshare` becomes the agent: the process id is the agent's.
             let mut command = Command::new("unshare");
@@ -84,6 +90,7 @@ impl Launch {
             Command::new(&self.program)
         };
         without_settings(&mut command);
+        command.args(words);
         if self.broker_in_environment {
             command.env("MQTT_BROKER", self.broker.to_string());
         } else {

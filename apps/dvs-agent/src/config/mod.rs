@@ -158,7 +158,8 @@ impl Settings {
         let mut problems = Vec::new();
         let file = read_file(flags.config.as_deref(), &mut problems);
         if !names_broker(flags, &file) {
-            let missing = "no broker is named: `-b BROKER`, MQTT_BROKER or `broker` in the file; `dvs --help` tells more";
+            let missing = "no broker is named: `-b BROKER`, MQTT_BROKER or `broker` in the file; \
+                           `dvs --help` tells more";
             problems.push(missing.to_owned());
         }
         let settled = settle(flags, environment, file, &mut problems);

@@ -103,6 +103,7 @@ fn ask(world: &mut World, flag: &str) {
     world.launch.arguments.extend([flag.into(), socket.into()]);
 }
 
-fn engine(world: &World) -> Result<&DockerEngine> {
+/// The Docker engine of the scenario.
+pub(super) fn engine(world: &World) -> Result<&DockerEngine> {
     world.docker.as_ref().context("there is no Docker engine of the scenario's own")
 }

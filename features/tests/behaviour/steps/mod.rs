@@ -2,6 +2,7 @@
 
 mod agents;
 mod answers;
+mod boot;
 mod commands;
 mod containers;
 mod jobs;
