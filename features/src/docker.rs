@@ -41,6 +41,13 @@ impl DockerEngine {
         if !Path::new(ENGINE).exists() {
             return Some(format!("there is no {ENGINE}; install Debian's `docker.io`"));
         }
+        for (program, arguments) in
+            [("docker", ["--version"].as_slice()), ("unshare", &["--net", "--", "true"])]
+        {
+            if let Err(error) = text(program, arguments) {
+                return Some(format!("{error:#}"));
+            }
+        }
         busybox().is_none().then(|| "there is no busybox; install Debian's `busybox-static`".to_owned())
     }
 
