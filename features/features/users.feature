@@ -121,6 +121,28 @@ Feature: A volume that somebody uses is not deleted
       And no volume is attached at "used"
       And a volume is attached at "used-too"
 
+  Rule: A volume may lie where Docker keeps one of its own
+
+    Scenario: What deployed senders do
+      Given an engine of its own, and volumes may be mounted where it keeps its own
+      And a running agent
+      When container "deployed" was made with a volume that Docker keeps itself
+      And a create job of 16 MiB for the place of that volume is sent
+      Then it is answered PENDING and DONE, and nothing else
+      When container "deployed" is started
+      Then container "deployed" can write less than 32 MiB
+      When a delete job for the place of that volume is sent
+      Then it fails with "in-use"
+      And its reason names "container `deployed` (running) still uses it"
+      When container "deployed" is stopped
+      And the same job is sent with a new id
+      Then it fails with "in-use"
+      And its reason names "container `deployed` (stopped) still uses it"
+      When container "deployed" is removed, and its volumes stay
+      And the same job is sent with a new id
+      Then it is answered PENDING and DONE, and nothing else
+      And nothing is left
+
   Rule: Who only lists a volume does not hold it
 
     Scenario: A mount namespace that follows this one

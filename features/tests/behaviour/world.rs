@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) programs: Vec<Process>,
     /// A Docker engine of the scenario's own.
     pub(crate) docker: Option<DockerEngine>,
+    /// Where it keeps a volume of its own.
+    pub(crate) docker_place: Option<String>,
     /// One that takes connections and says nothing.
     pub(crate) silent_docker: Option<UnixListener>,
     /// How the last command ended.
@@ -136,6 +138,7 @@ impl World {
             store_before: None,
             programs: Vec::new(),
             docker: None,
+            docker_place: None,
             silent_docker: None,
             printed: None,
             written: None,

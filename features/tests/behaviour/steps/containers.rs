@@ -4,6 +4,7 @@ use super::check;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, then, when};
+use dvs_features::client::Retain;
 use dvs_features::docker::DockerEngine;
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -73,6 +74,56 @@ async fn a_container(world: &mut World, name: String, how: String, bound: String
     Ok(())
 }
 
+#[given("an engine of its own, and volumes may be mounted where it keeps its own")]
+async fn an_engine_with_places(world: &mut World) -> Step {
+    an_engine(world).await?;
+    let engine = engine(world)?;
+    let places = engine.docker(["info", "--format", "{{.DockerRootDir}}/volumes"])?;
+    world.launch.mount_roots.push(places.trim().into());
+    Ok(())
+}
+
+/// As deployed senders make them.
+#[when(expr = "container {string} was made with a volume that Docker keeps itself")]
+async fn a_container_with_a_volume(world: &mut World, name: String) -> Step {
+    let engine = engine(world)?;
+    engine.container(&["create"], &name, &["-v", "/data"], GOES_ON)?;
+    let place = engine.docker(["inspect", "--format", "{{(index .Mounts 0).Source}}", &name])?;
+    world.docker_place = Some(place.trim().to_owned());
+    Ok(())
+}
+
+#[when(expr = "a create job of {int} MiB for the place of that volume is sent")]
+async fn a_create_job_for_it(world: &mut World, size: u64) -> Step {
+    let job = world.job(&place(world)?, Some(size));
+    Ok(world.publish("volumes/create", job.to_string().into_bytes(), Retain::No).await?)
+}
+
+#[when("a delete job for the place of that volume is sent")]
+async fn a_delete_job_for_it(world: &mut World) -> Step {
+    let job = world.job(&place(world)?, None);
+    Ok(world.publish("volumes/delete", job.to_string().into_bytes(), Retain::No).await?)
+}
+
+#[when(expr = "container {string} is started")]
+async fn it_is_started(world: &mut World, name: String) -> Step {
+    Ok(engine(world)?.docker(["start", &name]).map(drop)?)
+}
+
+#[then(expr = "container {string} can write less than {int} MiB")]
+async fn it_can_write_less(world: &mut World, name: String, mebibytes: u64) -> Step {
+    let (engine, count) = (engine(world)?, format!("count={mebibytes}"));
+    let write = ["exec", &name, "/bin/busybox", "dd", "if=/dev/zero", "of=/data/much", "bs=1M", &count];
+    let written = engine.docker(write);
+    let full = written.as_ref().is_err_and(|error| format!("{error:#}").contains("No space left on device"));
+    Ok(check(full, || format!("it was told {written:?}"))?)
+}
+
+#[when(expr = "container {string} is removed, and its volumes stay")]
+async fn it_is_removed_alone(world: &mut World, name: String) -> Step {
+    Ok(engine(world)?.docker(["rm", "-f", &name]).map(drop)?)
+}
+
 #[when(expr = "container {string} is removed")]
 async fn it_is_removed(world: &mut World, name: String) -> Step {
     Ok(engine(world)?.docker(["rm", "-f", "-v", &name]).map(drop)?)
@@ -95,6 +146,10 @@ async fn start_engine(world: &mut World) -> Result<()> {
     let engine = DockerEngine::start(&world.docker_folder()).await?;
     world.docker = Some(engine);
     Ok(())
+}
+
+fn place(world: &World) -> Result<String> {
+    world.docker_place.clone().context("no container has a volume of Docker's own")
 }
 
 /// Lets the agent ask the scenario's own engine, by `flag`.
