@@ -8,40 +8,30 @@ use crate::time::Timestamp;
 use crate::volume::VolumeId;
 
 /// How a job ends.
-struct End {
-    outcome: Outcome,
-    volume: Option<VolumeId>,
-    changed: bool,
-    owes_undo: bool,
+pub(super) struct End {
+    pub(super) outcome: Outcome,
+    pub(super) volume: Option<VolumeId>,
+    pub(super) changed: bool,
+    pub(super) owes_undo: bool,
 }
 
 impl Ledger {
-    pub(super) fn ended(
-        &mut self,
-        key: &JobKey,
-        outcome: Outcome,
-        volume: Option<VolumeId>,
-        changed: bool,
-        now: Timestamp,
-    ) -> Vec<Effect> {
+    pub(super) fn ended(&mut self, key: &JobKey, mut end: End, now: Timestamp) -> Vec<Effect> {
         if self.running.remove(key).is_none() {
             return Vec::new(); // Answered when it was abandoned; `Released` ends its lane.
         }
         if self.is_finished(key) {
-            return self.undone(key, now);
+            return self.returned(key, !end.owes_undo, now);
         }
-        self.note_attachment(key, &outcome, volume.as_ref());
-        let end = if key.kind == JobKind::Delete && self.may_have_run(key) {
+        self.note_attachment(key, &end.outcome, end.volume.as_ref());
+        if key.kind == JobKind::Delete && self.may_have_run(key) {
             // The attempt that was cut off may have found what this one does not find any more.
-            End {
-                volume: volume.or_else(|| self.named_volume(key)),
-                changed: true,
-                owes_undo: false,
-                outcome,
-            }
-        } else {
-            End { outcome, volume, changed, owes_undo: false }
-        };
+            end.volume = end.volume.or_else(|| self.named_volume(key));
+            end.changed = true;
+        }
+        if end.owes_undo {
+            self.undo_later(key, now);
+        }
         let mut effects = self.finish(key, end, now);
         effects.extend(self.schedule(now));
         effects
@@ -100,6 +90,11 @@ impl Ledger {
             };
             let waited = Failure::new(FailureCode::Timeout, waited);
             effects.extend(self.give_up(&key, &waited, now));
+        }
+        for key in &self.waiting {
+            if let Some(known) = self.jobs.get_mut(key) {
+                known.undo_at = known.undo_at.filter(|at| now < *at);
+            }
         }
         effects.extend(self.forget(now));
         effects.extend(self.schedule(now));
@@ -160,10 +155,12 @@ impl Ledger {
         volume.into_iter().chain(mount_point.cloned().map(Subject::At)).collect()
     }
 
-    /// What a job had begun that was answered before is undone.
-    pub(super) fn undone(&mut self, key: &JobKey, now: Timestamp) -> Vec<Effect> {
+    /// Work of a job that was answered before has returned: what it had begun is undone, or is to be.
+    pub(super) fn returned(&mut self, key: &JobKey, undone: bool, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(known) = self.jobs.get_mut(key)
+        if !undone {
+            self.undo_later(key, now);
+        } else if let Some(known) = self.jobs.get_mut(key)
             && let Phase::Finished(finished) = &mut known.record.phase
             && finished.owes_undo
         {
@@ -172,6 +169,14 @@ impl Ledger {
         }
         effects.extend(self.schedule(now));
         effects
+    }
+
+    /// What could not be undone keeps its lane, and is undone as after a restart.
+    fn undo_later(&mut self, key: &JobKey, now: Timestamp) {
+        let Some(known) = self.jobs.get_mut(key) else { return };
+        known.may_have_run = true;
+        known.undo_at = Some(now.after_milliseconds(self.limits.undo_milliseconds));
+        self.waiting.push_front(key.clone());
     }
 
     fn finish(&mut self, key: &JobKey, end: End, now: Timestamp) -> Vec<Effect> {
@@ -289,9 +294,10 @@ impl Ledger {
 }
 
 impl Event {
-    /// The end of work that failed.
+    /// The end of work that failed, and is undone.
     #[must_use]
     pub fn failed(key: JobKey, failure: &Failure, volume: Option<VolumeId>) -> Self {
-        Self::Ended { key, outcome: Outcome::Failed(failure.report()), volume, changed: false }
+        let outcome = Outcome::Failed(failure.report());
+        Self::Ended { key, outcome, volume, changed: false, owes_undo: false }
     }
 }

@@ -37,7 +37,7 @@ impl World {
         if let Some(record) = self.disk.jobs.values().find(owed) {
             return Some(format!("{} is not settled", record.key()));
         }
-        if !self.disk.refusals.is_empty() || !self.broker.is_quiet() {
+        if !self.disk.refusals.is_empty() || !self.broker.is_quiet() || self.agenda.has_publishing() {
             return Some("messages are on their way".to_owned());
         }
         self.senders.unanswered().into_iter().next().map(|message| format!("no answer to {message}"))

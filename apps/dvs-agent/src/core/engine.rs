@@ -194,7 +194,7 @@ impl Engine {
         for event in events {
             ticked |= event == Event::Tick;
             match &event {
-                Event::Ended { key, .. } | Event::Released(key) => {
+                Event::Ended { key, .. } | Event::Released { key, .. } => {
                     self.running.remove(key);
                 }
                 Event::Acknowledged(_) => self.answers_in_flight = self.answers_in_flight.saturating_sub(1),
@@ -374,7 +374,8 @@ impl Engine {
                         Failure::new(FailureCode::Internal, "a defect stopped the work; the log has it");
                     Event::failed(job.key(), &defect, None)
                 }
-                Err(_) => Event::Released(job.key()),
+                // What it had begun is there: the ledger has it undone.
+                Err(_) => Event::Released { key: job.key(), undone: false },
             };
             let _stopped = tell.send(event);
         });

@@ -32,12 +32,9 @@ impl Worker {
         match self.create(request, attempts.key, control).await {
             // What an attempt before the restart has changed is changed by this job.
             Ok(achieved) => Ok(Achieved { changed: true, ..achieved }),
-            Err(stop) => Err(match (self.undo(request, attempts).await, stop) {
-                (Ok(()), stop) => stop,
-                (Err(undo), Stop::Failed(failure)) => {
-                    Stop::FailedLate(failure.undo_failed(undo), self.meant_volume(request))
-                }
-                (Err(undo), stop) => stop.undo_failed(undo),
+            Err(stop) => Err(match self.undo(request, attempts).await {
+                Ok(()) => stop,
+                Err(undo) => stop.not_undone(undo, self.meant_volume(request)),
             }),
         }
     }
@@ -75,7 +72,7 @@ impl Worker {
         let newly_meant = known.is_none();
         let meant = self.meant_attachment(&id, mount_point, key, known.as_ref()).await?;
         if control.is_abandoned() {
-            return Err(Stop::Abandoned);
+            return Err(Stop::ABANDONED);
         }
         // None needs the others: whatever a crash leaves of them, the job has it undone or finished.
         let (remembered, seeing, created) = futures::join!(
@@ -97,15 +94,17 @@ impl Worker {
             return Err(self.undo_create(failure, &id, made, held).await);
         }
         if !control.try_end() {
-            self.take_back(store, made, held).await.into_iter().for_each(|undo| report(Err::<(), _>(undo)));
-            return Err(Stop::Abandoned);
+            let left = self.take_back(store, made, held).await;
+            return Err(left
+                .into_iter()
+                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
         }
         Ok(Achieved { changed: made.is_some() || held.is_some(), volume: Some(id) })
     }
 
     /// Which volume a create job means: as named, or what is attached at its mount point, or a name that the
     /// mount point gives.
-    fn meant_volume(&self, request: &CreateRequest) -> VolumeId {
+    pub(super) fn meant_volume(&self, request: &CreateRequest) -> VolumeId {
         let target = &request.target;
         let attached = target.mount_point().and_then(|there| self.node.book(|book| book.at(there).cloned()));
         match (target.given_name(), attached) {
@@ -160,10 +159,11 @@ impl Worker {
         let id = &volume.spec.id;
         let created = self.make(store, volume, request).await?;
         if !control.try_end() {
-            if created == Created::New {
-                report(store.destroy(&id.name).await);
-            }
-            return Err(Stop::Abandoned);
+            let made = (created == Created::New).then_some(&id.name);
+            let left = self.take_back(store, made, None).await;
+            return Err(left
+                .into_iter()
+                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
         }
         Ok(Achieved { volume: Some(id.clone()), changed: created == Created::New })
     }
@@ -263,10 +263,7 @@ impl Worker {
             Ok(store) => self.take_back(store.as_ref(), made, held).await,
             Err(failure) => vec![failure],
         };
-        if undone.is_empty() {
-            return Stop::Failed(failure);
-        }
-        Stop::FailedLate(undone.into_iter().fold(failure, Failure::undo_failed), id.clone())
+        undone.into_iter().fold(Stop::Failed(failure), |stop, undo| stop.not_undone(undo, id.clone()))
     }
 
     /// Takes back what attempts of a create have made, and says what could not be. What stays visible also stays

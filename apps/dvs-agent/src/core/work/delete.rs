@@ -27,11 +27,11 @@ impl Worker {
             return if control.try_end() {
                 Ok(Achieved { volume: None, changed: false })
             } else {
-                Err(Stop::Abandoned)
+                Err(Stop::ABANDONED)
             };
         };
         if control.is_abandoned() {
-            return Err(Stop::Abandoned);
+            return Err(Stop::ABANDONED);
         }
         let store = self.stores.get(&found.volume.store)?.as_ref();
         let changed = match store.look_up(&found.volume.name).await? {
@@ -52,7 +52,7 @@ impl Worker {
         if control.try_end() {
             Ok(Achieved { volume: Some(found.volume), changed })
         } else {
-            Err(Stop::Abandoned)
+            Err(Stop::ABANDONED)
         }
     }
 
@@ -223,7 +223,7 @@ impl NotDestroyed {
 /// The last moment at which a delete can be given up: what is decided is never undone.
 async fn destroy(store: &dyn VolumeStore, id: &VolumeId, control: &JobControl) -> Result<(), NotDestroyed> {
     if control.is_abandoned() {
-        return Err(NotDestroyed::Untouched(Stop::Abandoned));
+        return Err(NotDestroyed::Untouched(Stop::ABANDONED));
     }
     let Err(failure) = store.destroy(&id.name).await else { return Ok(()) };
     Err(match store.look_up(&id.name).await {
