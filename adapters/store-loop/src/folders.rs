@@ -130,6 +130,7 @@ impl Folders {
 /// Makes a folder with access for its owner only, whatever the process's mask, and opens it.
 pub(crate) fn make_folder(parent: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
     mkdirat(&parent, name, ONLY_ROOT)?;
+    step::between("loop.staged");
     let opened = openat(&parent, name, FOLDER, Mode::empty())
         .and_then(|folder| fchmod(&folder, ONLY_ROOT).map(|()| folder));
     opened.inspect_err(|_| {
@@ -200,11 +201,13 @@ pub(crate) fn unknown_files(folder: impl AsFd) -> rustix::io::Result<Vec<CString
 /// the folder: then this fails.
 pub(crate) fn remove_folder(parent: impl AsFd, name: &str, folder: impl AsFd) -> rustix::io::Result<()> {
     for file in KNOWN_FILES {
+        step::between("loop.unlink");
         match unlinkat(&folder, file, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
+    step::between("loop.unlink-folder");
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno),

@@ -45,7 +45,7 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
                 Some(device) => device,
                 None => {
                     step::failpoint("loop.attach")?;
-                    device::attach(&image)?
+                    device::attach(&image).inspect(|_| step::between("loop.attached"))?
                 }
             };
             shared.sources.keep(name, device)

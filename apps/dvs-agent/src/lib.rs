@@ -7,6 +7,7 @@ pub mod config;
 pub mod core;
 mod daemon;
 mod engines;
+mod failpoint;
 mod late_store;
 mod life;
 pub mod lock;

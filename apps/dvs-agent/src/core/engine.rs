@@ -5,6 +5,7 @@
 use super::Worker;
 use super::admission::admit;
 use super::control::JobControl;
+use crate::failpoint::between;
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
@@ -182,6 +183,7 @@ impl Engine {
             decided.push(self.ledger.on(event, now));
         }
         self.perform_all(decided).await;
+        between("agent.taken");
         for (_, taken) in self.taking.drain(..) {
             let _gone = taken.send(()); // A door that went away does not acknowledge: the broker repeats.
         }
@@ -228,6 +230,7 @@ impl Engine {
         let decided: Vec<Vec<Effect>> = self.deferred.drain(..).chain(decided).collect();
         if decided.iter().filter(|effects| records(effects)).count() > 1 {
             if self.commit(&changes_of(decided.iter().flatten())).await.is_ok() {
+                between("agent.recorded");
                 for effect in decided.into_iter().flatten() {
                     self.act(effect).await;
                 }
@@ -248,6 +251,7 @@ impl Engine {
         } else if let Err(failure) = self.record(&changes).await {
             return self.not_recorded(&changes, effects, &failure, refused).await;
         }
+        between("agent.recorded");
         for effect in effects {
             self.act(effect).await;
         }
@@ -334,6 +338,7 @@ impl Engine {
 
     /// Hands the answer over before anything that follows is done, and waits for the broker aside.
     async fn answer(&mut self, id: AnswerId, answer: Answer) {
+        between("agent.answer");
         log_answer(&answer);
         self.answers_in_flight += 1;
         let answers = Arc::clone(&self.parts.answers);
@@ -354,6 +359,7 @@ impl Engine {
         }
         tokio::spawn(async move {
             published.await;
+            between("agent.acknowledged");
             let _stopped = tell.send(Event::Acknowledged(id)); // Not told: it is sent again after the restart.
         });
     }
@@ -362,6 +368,7 @@ impl Engine {
         if self.stopping {
             return; // It is on disk: the next start works on it.
         }
+        between("agent.work");
         let control = Arc::new(JobControl::default());
         self.running.insert(job.key(), Arc::clone(&control));
         let worker = Arc::clone(&self.parts.worker);
@@ -377,6 +384,7 @@ impl Engine {
                 // What it had begun is there: the ledger has it undone.
                 Err(_) => Event::Released { key: job.key(), undone: false },
             };
+            between("agent.ended");
             let _stopped = tell.send(event);
         });
     }
