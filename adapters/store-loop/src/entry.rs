@@ -48,7 +48,7 @@ pub(crate) fn find_locked(folders: &Folders, id: &VolumeId) -> Result<Option<Fou
             Ok(Some(folder)) => folder,
             Err(reason) => return Ok(Some(Found::Damaged(reason))),
         };
-        folders::lock_folder(&folder, &id.name)?;
+        folders::lock(&folder, &id.name)?;
         // It may have been removed, and made anew, while this waited for the lock.
         if folders::is_still(&folders.volumes, id.name.as_str(), &folder) {
             return Ok(Some(Found::of(read(&folder, id), folder)));

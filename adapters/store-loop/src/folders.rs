@@ -154,17 +154,17 @@ pub(crate) fn is_still(parent: impl AsFd, name: &str, folder: impl AsFd) -> bool
     matches!((there, fstat(folder)), (Ok(there), Ok(open)) if identity(&there) == identity(&open))
 }
 
-/// Locks a folder against every other process that works with this store's code. Released with the folder's
-/// descriptor, however the process ends.
-pub(crate) fn lock_folder(folder: impl AsFd, name: &VolumeName) -> Result<(), Failure> {
+/// Locks a volume's folder, or its image, against every other process that works with this store's code. Released with
+/// the descriptor, however the process ends.
+pub(crate) fn lock(file: impl AsFd, name: &VolumeName) -> Result<(), Failure> {
     let until = Instant::now() + Duration::from_secs(FOLDER_LOCK_SECONDS_MAX);
-    match lock_folder_until(folder, until) {
+    match lock_folder_until(file, until) {
         Ok(true) => Ok(()),
         Ok(false) => {
             let detail = format!("another process works on volume `{name}`");
             Err(Failure::new(FailureCode::Busy, detail).at_step("lock"))
         }
-        Err(errno) => Err(step::failed("lock", "cannot lock the volume's folder", errno)),
+        Err(errno) => Err(step::failed("lock", "cannot lock the volume", errno)),
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::Shared;
 use crate::device::{self, BackingFile, LoopDevice};
 use crate::entry;
+use crate::folders;
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
@@ -37,7 +38,10 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
     let file_system = entry::file_system_to_mount(&image, recorded)
         .map_err(|error| Failure::internal("cannot read the image", error).at_step("attach"))?;
     let file = BackingFile::of(&image).map_err(failed)?;
-    // The volume's folder stays locked until the device is found or bound: no other process binds it meanwhile.
+    // The image stays locked until the device is found or bound: nobody else binds it meanwhile, not even for another
+    // volume whose image is a hard link to it. By a descriptor of its own: the device keeps that which it is bound by.
+    let lock = volume.open_image().map_err(failed)?;
+    folders::lock(&lock, name)?;
     let (path, kept) = match shared.sources.kept(name, file) {
         Some(kept) => kept,
         None => {
