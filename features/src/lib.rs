@@ -5,6 +5,7 @@ pub mod agent;
 pub mod bench;
 pub mod broker;
 pub mod client;
+pub mod crash;
 pub mod docker;
 pub mod machine;
 pub mod namespace;
