@@ -2,7 +2,7 @@
 //! nothing has it mounted. An image is known by device and inode, never by the text of a path. Devices are
 //! bound so that the kernel frees them at the last close: a process that ends leaks none.
 //!
-//! The only module with `unsafe`: the loop driver is spoken to by `ioctl`.
+//! With `unsafe`, because the loop driver is spoken to by `ioctl`.
 #![allow(unsafe_code, reason = "the loop driver is only reachable by ioctl, see each SAFETY")]
 
 use crate::step;

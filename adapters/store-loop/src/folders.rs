@@ -77,6 +77,11 @@ impl Root {
         Ok(Self { path, volumes: identity(&volumes) })
     }
 
+    /// Where the image of volume `name` is, for telling.
+    pub(crate) fn image(&self, name: &VolumeName) -> PathBuf {
+        self.path.join("volumes").join(name.as_str()).join(IMAGE)
+    }
+
     /// Opens the folders, if the store is still there.
     pub(crate) fn open(&self) -> Result<Folders, Failure> {
         let opened = || {

@@ -7,6 +7,7 @@
 //!
 //! It knows nothing of mount points, jobs, or users of a volume other than the kernel.
 
+mod check;
 mod command;
 mod create;
 mod destroy;
@@ -16,6 +17,7 @@ mod folders;
 mod format;
 mod locks;
 mod owner;
+mod program;
 mod promises;
 mod record;
 mod settings;

@@ -2,6 +2,7 @@
 //! sources of one volume are one device.
 
 use crate::Shared;
+use crate::check;
 use crate::device::{self, BackingFile, LoopDevice};
 use crate::entry;
 use crate::folders;
@@ -52,6 +53,8 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
                     device::attach(&image).inspect(|_| step::between("loop.attached"))?
                 }
             };
+            entry::mend_record(&volume.folder, &id);
+            check::check(&id, &device, &image, &shared.root.image(name), file_system)?;
             shared.sources.keep(name, device)
         }
     };
