@@ -46,7 +46,7 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
     let (path, kept) = match shared.sources.kept(name, file) {
         Some(kept) => kept,
         None => {
-            let device = match found_device(&id, file)? {
+            let device = match found_device(&id, shared, file)? {
                 Some(device) => device,
                 None => {
                     step::failpoint("loop.attach")?;
@@ -61,9 +61,10 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
     Ok(Source::kept_by(SourceKind::Device { path, file_system }, kept))
 }
 
-fn found_device(id: &VolumeId, file: BackingFile) -> Result<Option<LoopDevice>, Failure> {
-    let found = device::find(file)
-        .map_err(|errno| step::failed("attach", "cannot see what the image is bound to", errno))?;
+fn found_device(id: &VolumeId, shared: &Shared, file: BackingFile) -> Result<Option<LoopDevice>, Failure> {
+    let found = shared.bindings.of(file);
+    let found =
+        found.map_err(|errno| step::failed("attach", "cannot see what the image is bound to", errno))?;
     let conflict = |what: &str| {
         let devices: Vec<String> = found.iter().map(|device| device.path().display().to_string()).collect();
         Failure::new(
