@@ -2,7 +2,7 @@
 //! line to [`open_store`].
 
 use crate::config::Settings;
-use crate::core::{InDoubt, Node, Stores, Worker};
+use crate::core::{Node, Stores, Worker};
 use crate::engines::EnginesOfHost;
 use crate::late_store::LateStore;
 use crate::lock::InstanceLock;
@@ -12,6 +12,7 @@ use dvs_domain::ledger::{Effect, Ledger};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::StoreName;
 use dvs_domain::ports::{Attachments, Clock, Journal, VolumeStore, VolumeUsers};
+use dvs_domain::recovery::InDoubt;
 use dvs_domain::time::Timestamp;
 use dvs_journal_redb::RedbJournal;
 use dvs_mount_linux::LinuxAttachments;

@@ -3,11 +3,11 @@
 use super::{Expected, Ghost};
 use crate::world::kernel::Mount;
 use crate::world::{LIMITS, World};
-use dvs_agent::core::InDoubt;
 use dvs_domain::attachment::Holder;
 use dvs_domain::job::JobKey;
 use dvs_domain::ledger::{AnswerState, JobRecord, Phase};
 use dvs_domain::mount_point::MountPoint;
+use dvs_domain::recovery::InDoubt;
 use dvs_domain::volume::VolumeId;
 
 /// How much must be true.

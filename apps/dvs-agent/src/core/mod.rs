@@ -11,6 +11,6 @@ mod work;
 
 pub use engine::{Arrivals, Engine, EngineLimits, EngineParts, Intake, intake};
 pub use node::Node;
-pub use start::{InDoubt, Started};
+pub use start::Started;
 pub use stores::Stores;
 pub use work::Worker;

@@ -306,7 +306,7 @@ pub(super) fn damaged(id: &VolumeId, reason: &str) -> Failure {
 }
 
 /// Nobody waits for this any more: what could not be undone is told in the log.
-pub(super) fn report<T>(undone: Result<T, Failure>) {
+pub(in crate::core) fn report<T>(undone: Result<T, Failure>) {
     if let Err(failure) = undone {
         tracing::error!(code = %failure.code(), "undoing failed: {}", failure.chain());
     }

@@ -97,7 +97,7 @@ impl Worker {
     }
 
     /// Removes the directories that DVS made, and forgets the attachment.
-    pub(super) async fn clear_away(&self, attachment: &Attachment) -> Result<(), Failure> {
+    pub(in crate::core) async fn clear_away(&self, attachment: &Attachment) -> Result<(), Failure> {
         match self.attachments.survey(&attachment.mount_point).await?.mounted {
             Some(Mounted::Something(mounted)) => {
                 return Err(Failure::new(

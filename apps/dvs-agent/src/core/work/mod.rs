@@ -4,6 +4,8 @@ mod create;
 mod delete;
 mod overdue;
 
+pub(super) use create::report;
+
 use super::control::JobControl;
 use super::{Node, Stores};
 use dvs_domain::attachment::Attachment;
