@@ -12,6 +12,7 @@ mod late_store;
 mod life;
 pub mod lock;
 mod places;
+mod room;
 pub mod socket;
 
 pub use life::{attach, run};
