@@ -9,7 +9,7 @@ use dvs_features::agent::{Agent, Launch};
 use dvs_features::broker::Mosquitto;
 use dvs_features::client::Client;
 use dvs_features::docker::DockerEngine;
-use dvs_features::machine;
+use dvs_features::machine::{self, Mount};
 use dvs_features::process::{Printed, Process};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
@@ -62,6 +62,12 @@ pub(crate) struct World {
     pub(crate) printed: Option<Printed>,
     /// What a write came to.
     pub(crate) written: Option<(u64, std::io::Result<()>)>,
+    /// What was mounted when the agent said that it is ready.
+    pub(crate) when_ready: Vec<Mount>,
+    /// What a file held before it was damaged.
+    pub(crate) saved: Option<Vec<u8>>,
+    /// How many files of a volume are on disk for certain.
+    pub(crate) confirmed: u8,
     /// The sum of an image's bytes.
     pub(crate) image_sum: Option<Vec<u8>>,
     /// One who listens to everything, and how much it had heard when that began.
@@ -142,6 +148,9 @@ impl World {
             silent_docker: None,
             printed: None,
             written: None,
+            when_ready: Vec::new(),
+            saved: None,
+            confirmed: 0,
             image_sum: None,
             listener: None,
             folder,
@@ -169,6 +178,12 @@ impl World {
         format!("{}://{}", Stage::get().store, self.store_folder().display())
     }
 
+    /// A file that takes what is free on the small file system of the state or the store.
+    pub(crate) fn filler(&self) -> Result<PathBuf> {
+        let small = machine::mounts_below(&self.folder, None)?.into_iter().next();
+        Ok(small.context("there is no small file system")?.point.join("filler"))
+    }
+
     pub(crate) fn configuration_file(&self) -> PathBuf {
         self.folder.join("dvs.toml")
     }
@@ -190,12 +205,21 @@ impl World {
 
     /// Starts the agent, and waits until it says that it is online.
     pub(crate) async fn start_agent(&mut self) -> Result<()> {
+        self.start_agent_and_then(async |_| Ok(())).await
+    }
+
+    /// Likewise, with something to do before.
+    pub(crate) async fn start_agent_and_then(
+        &mut self,
+        first: impl AsyncFnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         ensure!(self.agent.is_none(), "the agent runs already");
         if self.watch.is_none() {
             self.watch = Some(self.watcher().await?);
         }
         let mark = self.watch.as_ref().map_or(0, Client::count);
         self.agent = Some(self.launch.start()?);
+        first(self).await?;
         self.online_after(mark).await?;
         if self.store_before.is_none() {
             self.store_before = Some(machine::paths_below(&self.store_folder())?);
@@ -258,6 +282,8 @@ impl World {
                 bail!("cannot remove {}: {error}", folder.display());
             }
         }
+        // Few scenarios have one; without, there is nothing to remove.
+        let _ = fs::remove_file(self.folder.with_extension("below"));
         Ok(())
     }
 

@@ -8,6 +8,8 @@ mod containers;
 mod jobs;
 mod machinery;
 mod places;
+mod reboots;
+mod space;
 mod volumes;
 
 use anyhow::Result;
