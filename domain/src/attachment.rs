@@ -38,6 +38,14 @@ pub struct Attachment {
     pub holders: BTreeSet<Holder>,
 }
 
+impl Attachment {
+    /// Whether ids of Docker are all that holds it.
+    #[must_use]
+    pub fn is_held_by_docker_only(&self) -> bool {
+        !self.holders.is_empty() && self.holders.iter().all(|holder| matches!(holder, Holder::Docker(_)))
+    }
+}
+
 /// What becomes of the directories of an attachment that goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Release {

@@ -7,6 +7,7 @@
 //!
 //! Where the invariants stand: the types of [`names`], [`mount_point`], [`size`] and [`volume`] have private
 //! fields and one constructor; the ledger's are listed in [`ledger`] and tried in `tests/ledger_properties.rs`;
+//! what a start does with everything on disk stands in [`recovery`], and is tried in `tests/recovery.rs`;
 //! the stores' are the functions of the crate `dvs-store-contract`.
 
 pub mod attachment;
@@ -17,6 +18,7 @@ pub mod mount_point;
 pub mod names;
 pub mod overcommit;
 pub mod ports;
+pub mod recovery;
 pub mod size;
 pub mod time;
 pub mod user;

@@ -12,6 +12,8 @@ pub enum User {
         name: String,
         /// Whether it runs, or is paused or restarting.
         running: bool,
+        /// Its first process, where that is known: its mount namespace is no further user.
+        process: Option<u32>,
     },
     /// A process with an open file, a working directory or a mapped file on it.
     Process {
@@ -46,7 +48,7 @@ pub enum User {
 impl fmt::Display for User {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Container { name, running } => {
+            Self::Container { name, running, .. } => {
                 write!(formatter, "container `{name}` ({})", if *running { "running" } else { "stopped" })
             }
             Self::Process { id, name } => write!(formatter, "process {id} (`{name}`)"),
@@ -61,6 +63,19 @@ impl fmt::Display for User {
             }
         }
     }
+}
+
+/// Everybody who uses a volume: the `containers` that refer to it, and who holds it in the kernel, each once.
+#[must_use]
+pub fn together(containers: Vec<User>, holders: Vec<User>) -> Vec<User> {
+    let first_processes: Vec<u32> = containers
+        .iter()
+        .filter_map(|user| if let User::Container { process, .. } = user { *process } else { None })
+        .collect();
+    let is_of_container =
+        |user: &User| matches!(user, User::Namespace { id, .. } if first_processes.contains(id));
+    let others = holders.into_iter().filter(|user| !is_of_container(user));
+    containers.into_iter().chain(others).collect()
 }
 
 /// The most users that a message names: more help nobody.
@@ -90,8 +105,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_mount_namespace_of_a_container_is_the_container() {
+        let db = User::Container { name: "db".to_owned(), running: true, process: Some(7) };
+        let namespace = |id| User::Namespace { id, name: "sh".to_owned() };
+        let inside = User::MountInside("/mnt/a/b".to_owned());
+        let all = together(vec![db.clone()], vec![inside.clone(), namespace(7), namespace(8)]);
+        assert_eq!(all, [db, inside, namespace(8)]);
+    }
+
+    #[test]
     fn a_refusal_names_each_user() {
-        let stopped = User::Container { name: "db".to_owned(), running: false };
+        let stopped = User::Container { name: "db".to_owned(), running: false, process: None };
         let failure = in_use(std::slice::from_ref(&stopped));
         assert_eq!(failure.to_string(), "container `db` (stopped) still uses it");
         assert_eq!(failure.hint(), Some("remove the container first"));

@@ -5,7 +5,7 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
 use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Limits, Outcome};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::names::{JobId, SenderId, StoreName};
+use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::ports::{Change, Remembered};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
@@ -46,7 +46,7 @@ fn volume(path: &str) -> Option<VolumeId> {
 }
 
 fn done(job: &Job, path: &str, changed: bool) -> Event {
-    Event::Ended { key: job.key(), outcome: Outcome::Done, volume: volume(path), changed }
+    Event::Ended { key: job.key(), outcome: Outcome::Done, volume: volume(path), changed, owes_undo: false }
 }
 
 /// Takes a job all the way to its acknowledged answer.
@@ -162,7 +162,7 @@ fn work_past_its_time_is_abandoned_and_keeps_its_lane_until_it_returns() {
     assert_eq!(codes, ["timeout", "busy"]);
     let refused = ledger.on(Event::Requested(create("3", "/mnt/a")), Timestamp(1003));
     assert_eq!(refused_with(&refused), FailureCode::Busy);
-    ledger.on(Event::Released(slow.key()), Timestamp(2000));
+    ledger.on(Event::Released { key: slow.key(), undone: true }, Timestamp(2000));
     assert_eq!(works(&ledger.on(Event::Requested(create("4", "/mnt/a")), Timestamp(2001))).len(), 1);
 }
 
@@ -210,7 +210,7 @@ fn refusals_without_a_sender_are_answered_to_nobody() {
 fn remembered(effects: &[Effect]) -> Remembered {
     let mut remembered = Remembered::default();
     for effect in effects {
-        let Effect::Record(changes) = effect else { continue };
+        let (Effect::Record(changes) | Effect::Note(changes)) = effect else { continue };
         for change in changes {
             let Change::PutJob(record) = change else {
                 panic!("only jobs are recorded here, not {change:?}")
@@ -262,7 +262,7 @@ fn a_job_behind_work_that_hangs_after_a_restart_is_answered_and_undone_later() {
     assert_eq!(after.on(Event::Tick, Timestamp(1000)), [Effect::Abandon(first.key())]);
     let told = statuses(&after.on(Event::Abandoned(first.key()), Timestamp(1000)));
     assert_eq!(told.len(), 2, "both are answered: {told:?}");
-    let freed = after.on(Event::Released(first.key()), Timestamp(9000));
+    let freed = after.on(Event::Released { key: first.key(), undone: true }, Timestamp(9000));
     assert_eq!(works(&freed), [(second, Attempt::Undo { received: Timestamp(0) })]);
 }
 
@@ -278,8 +278,77 @@ fn a_repeat_after_a_delete_that_a_restart_has_cut_off_is_refused() {
     let (mut after, first) = Ledger::restore(Limits::default(), store(), remembered(&effects), Timestamp(6));
     assert_eq!(works(&first), [(gone.clone(), Attempt::Redo { received: Timestamp(5) })]);
     // The attempt before the restart had removed everything, so this one finds nothing.
-    let nothing = Event::Ended { key: gone.key(), outcome: Outcome::Done, volume: None, changed: false };
+    let nothing = Event::Ended {
+        key: gone.key(),
+        outcome: Outcome::Done,
+        volume: None,
+        changed: false,
+        owes_undo: false,
+    };
     after.on(nothing, Timestamp(7));
     let repeated = after.on(Event::Requested(job), Timestamp(8));
     assert_eq!(refused_with(&repeated), FailureCode::JobIdReused);
+}
+
+#[test]
+fn a_repeat_after_a_cut_off_delete_by_a_bare_name_is_refused_whichever_store_had_the_name() {
+    let (name, other) = (VolumeName::new("x").unwrap(), StoreName::new("other").unwrap());
+    let target = |store| Target::new(store, Some(name.clone()), None).unwrap();
+    let size = VolumeSize::from_mebibytes(8).unwrap();
+    let request =
+        CreateRequest { target: target(Some(other.clone())), ..CreateRequest::at(at("/mnt"), size) };
+    let made = Job { request: JobRequest::Create(request), ..create("made", "/mnt") };
+    let request = DeleteRequest { target: target(None) };
+    let gone = Job { request: JobRequest::Delete(request), ..delete("gone", "/mnt") };
+    let volume = Some(VolumeId { store: other, name: name.clone() });
+    let mut before = ledger(Limits::default());
+    let effects: Vec<Effect> = [
+        Event::Requested(made.clone()),
+        Event::Acknowledged(AnswerId::Pending(made.key())),
+        Event::Ended { key: made.key(), outcome: Outcome::Done, volume, changed: true, owes_undo: false },
+        Event::Acknowledged(AnswerId::Final(made.key())),
+        Event::Requested(gone.clone()),
+    ]
+    .into_iter()
+    .flat_map(|event| before.on(event, Timestamp(1)))
+    .collect();
+    let (mut after, _) = Ledger::restore(Limits::default(), store(), remembered(&effects), Timestamp(2));
+    let nothing_there = Event::Ended {
+        key: gone.key(),
+        outcome: Outcome::Done,
+        volume: None,
+        changed: false,
+        owes_undo: false,
+    };
+    after.on(nothing_there, Timestamp(3));
+    let repeat = after.on(Event::Requested(made), Timestamp(4));
+    assert_eq!(refused_with(&repeat), FailureCode::JobIdReused);
+}
+
+#[test]
+fn what_could_not_be_undone_is_tried_again_and_keeps_its_lane_until_then() {
+    let mut ledger = ledger(Limits::default());
+    let job = create("1", "/mnt/a");
+    ledger.on(Event::Requested(job.clone()), Timestamp(1));
+    ledger.on(Event::Acknowledged(AnswerId::Pending(job.key())), Timestamp(2));
+    let outcome = Outcome::Failed(Failure::new(FailureCode::Internal, "undoing failed").report());
+    let volume = volume("/mnt/a");
+    let end = Event::Ended { key: job.key(), outcome, volume, changed: true, owes_undo: true };
+    let effects = ledger.on(end.clone(), Timestamp(3));
+    assert!(matches!(statuses(&effects).as_slice(), [Status::Failed(_)]), "its sender is told at once");
+    assert_eq!(works(&effects), []);
+    let busy = ledger.on(Event::Requested(create("2", "/mnt/a")), Timestamp(4));
+    assert_eq!(refused_with(&busy), FailureCode::Busy);
+    let neighbour = ledger.on(Event::Requested(create("3", "/mnt/b")), Timestamp(5));
+    assert_eq!(works(&neighbour).len(), 1);
+    let undo = [(job.clone(), Attempt::Undo { received: Timestamp(1) })];
+    let pause = Limits::default().undo_milliseconds;
+    assert_eq!(works(&ledger.on(Event::Tick, Timestamp(2 + pause))), []);
+    assert_eq!(works(&ledger.on(Event::Tick, Timestamp(3 + pause))), undo);
+    assert_eq!(ledger.on(end, Timestamp(4 + pause)), [], "nobody is told twice");
+    assert_eq!(works(&ledger.on(Event::Tick, Timestamp(4 + 2 * pause))), undo);
+    let undone = Event::failed(job.key(), &Failure::new(FailureCode::Timeout, "late"), None);
+    assert!(matches!(ledger.on(undone, Timestamp(5 + 2 * pause)).as_slice(), [Effect::Record(_)]));
+    let next = ledger.on(Event::Requested(create("4", "/mnt/a")), Timestamp(6 + 2 * pause));
+    assert_eq!(works(&next), [(create("4", "/mnt/a"), Attempt::Do)]);
 }

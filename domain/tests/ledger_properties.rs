@@ -37,10 +37,10 @@ const LIMITS: Limits = Limits {
 enum Step {
     Arrive { job: usize, size: u64, journal_fails: bool },
     Refuse,
-    End { which: usize, done: bool, changed: bool },
+    End { which: usize, done: bool, changed: bool, owes_undo: bool },
     Acknowledge { which: usize },
     Pass { milliseconds: u64 },
-    Return { which: usize },
+    Return { which: usize, undone: bool },
     Restart,
 }
 
@@ -50,11 +50,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(job, size, journal_fails)| Step::Arrive { job, size, journal_fails }),
         1 => Just(Step::Refuse),
         6 => (0..8usize, any::<bool>(), any::<bool>())
-            .prop_map(|(which, done, changed)| Step::End { which, done, changed }),
+            .prop_map(|(which, done, changed)| Step::End { which, done, changed, owes_undo: !done && changed }),
         8 => (0..16usize).prop_map(|which| Step::Acknowledge { which }),
         2 => (1..700u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
         1 => (3000..9000u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
-        2 => (0..4usize).prop_map(|which| Step::Return { which }),
+        2 => (0..4usize, any::<bool>()).prop_map(|(which, undone)| Step::Return { which, undone }),
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..120)
@@ -100,6 +100,8 @@ struct Model {
     now: Timestamp,
     jobs_on_disk: BTreeMap<JobKey, JobRecord>,
     refusals_on_disk: BTreeMap<RefusalNumber, Refusal>,
+    /// What goes to disk with the next record or after a while; a restart loses it.
+    noted: Vec<Change>,
     running: BTreeMap<JobKey, Job>,
     hanging: BTreeMap<JobKey, Job>,
     in_flight: Vec<AnswerId>,
@@ -122,6 +124,7 @@ impl Model {
             now: Timestamp(1),
             jobs_on_disk: BTreeMap::new(),
             refusals_on_disk: BTreeMap::new(),
+            noted: Vec::new(),
             running: BTreeMap::new(),
             hanging: BTreeMap::new(),
             in_flight: Vec::new(),
@@ -146,7 +149,7 @@ impl Model {
                 let sender = Some(SenderId::new("one").unwrap());
                 self.tell(Event::Refused(Refusal { sender, job: None, report }));
             }
-            Step::End { which, done, changed } => {
+            Step::End { which, done, changed, owes_undo } => {
                 let Some(key) = self.running.keys().nth(which).cloned() else { return };
                 let job = self.running.remove(&key).unwrap();
                 let outcome = if done {
@@ -155,7 +158,7 @@ impl Model {
                     Outcome::Failed(Failure::new(FailureCode::NoSpace, "full").report())
                 };
                 let volume = Some(VolumeId { store: store(), name: job.request.target().name() });
-                self.tell(Event::Ended { key, outcome, volume, changed: changed && done });
+                self.tell(Event::Ended { key, outcome, volume, changed: changed && done, owes_undo });
             }
             Step::Acknowledge { which } => {
                 if which < self.in_flight.len() {
@@ -168,6 +171,7 @@ impl Model {
             }
             Step::Pass { milliseconds } => {
                 self.now = Timestamp(self.now.0 + milliseconds);
+                self.write_noted();
                 self.tell(Event::Tick);
                 let overdue = |record: &JobRecord| {
                     record.phase == Phase::Accepted
@@ -180,14 +184,15 @@ impl Model {
                     assert!(undoing || may_wait_for_undo, "{} is overdue and has no answer", record.key());
                 }
             }
-            Step::Return { which } => {
+            Step::Return { which, undone } => {
                 let Some(key) = self.hanging.keys().nth(which).cloned() else { return };
                 self.hanging.remove(&key);
-                self.tell(Event::Released(key));
+                self.tell(Event::Released { key, undone });
             }
             Step::Restart => {
                 self.running.clear();
                 self.hanging.clear();
+                self.noted.clear();
                 self.in_flight.clear();
                 self.pending_sent.clear();
                 self.started.clear();
@@ -219,8 +224,10 @@ impl Model {
                         self.not_recorded(&changes);
                         return;
                     }
+                    self.write_noted();
                     changes.into_iter().for_each(|change| self.write(change));
                 }
+                Effect::Note(changes) => self.noted.extend(changes),
                 Effect::Answer(id, answer) => {
                     self.check_answer(&id, &answer.status);
                     self.in_flight.push(id);
@@ -244,6 +251,10 @@ impl Model {
                 _ => {}
             }
         }
+    }
+
+    fn write_noted(&mut self) {
+        std::mem::take(&mut self.noted).into_iter().for_each(|change| self.write(change));
     }
 
     fn write(&mut self, change: Change) {
@@ -334,7 +345,8 @@ impl Model {
             assert_eq!(record.phase, Phase::Accepted, "work for a finished job");
         }
         assert!(owes_undo(record) || self.pending_sent.contains(&key), "work before PENDING was sent");
-        assert!(self.started.insert(key.clone()), "work twice for {key}");
+        let is_first = self.started.insert(key.clone());
+        assert!(is_first || matches!(attempt, Attempt::Undo { .. }), "work twice for {key}");
         for other in self.running.values().chain(self.hanging.values()) {
             assert!(!must_not_run_together(&job, other), "{key} runs beside {}", other.key());
         }
@@ -355,15 +367,18 @@ impl Model {
         for _ in 0..2000 {
             if let Some(key) = self.hanging.keys().next().cloned() {
                 self.hanging.remove(&key);
-                self.tell(Event::Released(key));
+                self.tell(Event::Released { key, undone: true });
             } else if !self.running.is_empty() {
-                self.take(Step::End { which: 0, done: true, changed: false });
+                self.take(Step::End { which: 0, done: true, changed: false, owes_undo: false });
             } else if !self.in_flight.is_empty() {
                 self.take(Step::Acknowledge { which: 0 });
+            } else if self.jobs_on_disk.values().any(owes_undo) {
+                self.take(Step::Pass { milliseconds: LIMITS.undo_milliseconds });
             } else {
                 break;
             }
         }
+        self.write_noted();
         for record in self.jobs_on_disk.values() {
             let Phase::Finished(finished) = &record.phase else {
                 panic!("{} was never worked on", record.key())

@@ -75,6 +75,12 @@ impl Launch {
     /// The command that starts it.
     #[must_use]
     pub fn command(&self) -> Command {
+        self.command_with(&[])
+    }
+
+    /// The same with `words` before all options: a subcommand that takes the agent's.
+    #[must_use]
+    pub fn command_with(&self, words: &[String]) -> Command {
         let mut command = if self.namespace {
             // `unshare` becomes the agent: the process id is the agent's.
             let mut command = Command::new("unshare");
@@ -83,7 +89,8 @@ impl Launch {
         } else {
             Command::new(&self.program)
         };
-        command.env_remove("MQTT_BROKER").env("NO_COLOR", "1");
+        without_settings(&mut command);
+        command.args(words);
         if self.broker_in_environment {
             command.env("MQTT_BROKER", self.broker.to_string());
         } else {
@@ -198,6 +205,14 @@ impl Agent {
     pub fn last_words(&self) -> String {
         self.process.last_words()
     }
+}
+
+/// Keeps from `command` what the environment says of brokers and container engines: a test names its own.
+pub fn without_settings(command: &mut Command) {
+    for variable in ["MQTT_BROKER", "DOCKER_HOST", "CONTAINER_HOST"] {
+        command.env_remove(variable);
+    }
+    command.env("NO_COLOR", "1");
 }
 
 /// Whether `program` was built so that its steps can be made to fail.

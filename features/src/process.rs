@@ -134,7 +134,8 @@ pub fn told(command: &Command) -> String {
     format!("`{}`", words.join(" "))
 }
 
-fn last_lines(log: &Path) -> String {
+/// The last lines of the file `log`.
+pub(crate) fn last_lines(log: &Path) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<_> = text.lines().collect();

@@ -26,3 +26,17 @@ pub async fn until<T>(
         tokio::time::sleep(POLL).await;
     }
 }
+
+/// Tries `attempt` again and again until it succeeds, and gives its last error when it has not within `limit`.
+///
+/// # Errors
+/// See above.
+pub async fn success<T>(limit: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        match attempt().await {
+            Err(_) if Instant::now() < end => tokio::time::sleep(POLL).await,
+            outcome => return outcome,
+        }
+    }
+}

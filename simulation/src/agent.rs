@@ -4,11 +4,12 @@ use crate::fakes::{FakeAnswers, FakeClock, FakeJournal, FakeMounts, FakeStore, F
 use crate::scenario::STORES;
 use crate::world::faults::Call;
 use crate::world::{LIMITS, Sim};
-use dvs_agent::core::{Engine, EngineLimits, EngineParts, InDoubt, Intake, Node, Stores, Worker, intake};
+use dvs_agent::core::{Engine, EngineLimits, EngineParts, Intake, Node, Stores, Worker, intake};
 use dvs_domain::failure::Failure;
 use dvs_domain::ledger::Ledger;
 use dvs_domain::mount_point::AllowedRoots;
 use dvs_domain::ports::{Clock, JobIntake, Journal, VolumeStore};
+use dvs_domain::recovery::InDoubt;
 use dvs_job_json::decode;
 use std::sync::Arc;
 use tokio::sync::watch;

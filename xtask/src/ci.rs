@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::counts::Tests;
 use crate::e2e::{self, Report};
 use crate::workspace::Workspace;
-use crate::{machine, run, tidy};
+use crate::{crash, machine, run, tidy};
 
 /// Their tests are run by the step that prepares a broker for them.
 const FEATURES: &str = "dvs-features";
@@ -44,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut gate = Gate::default();
     let mut tests = Tests::default();
     let mut report = Report::default();
+    let mut crashes = crash::Report::default();
     gate.step("format", || run::shown(&mut workspace.cargo(["fmt", "--all", "--", "--check"])));
     gate.step("clippy", || clippy(workspace));
     gate.step("tidy", || tidy::check(workspace));
@@ -60,7 +61,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         report = e2e::run(workspace, &e2e::Options::default())?;
         if report.problems.is_empty() { Ok(()) } else { bail!("{}", report.problems.join("; ")) }
     });
-    Ok(gate.close(&tests, &report))
+    gate.step("crash", || {
+        crashes = crash::in_the_gate(workspace)?;
+        Ok(())
+    });
+    Ok(gate.close(&tests, &report, &crashes))
 }
 
 /// Prints a list under a word, if it is not empty.
@@ -92,7 +97,7 @@ impl Gate {
         self.steps.push(Step { name, time, problem, counted });
     }
 
-    fn close(&self, tests: &Tests, report: &Report) -> ExitCode {
+    fn close(&self, tests: &Tests, report: &Report, crashes: &crash::Report) -> ExitCode {
         let (scenarios, steps) = (report.scenarios(), report.steps());
         println!("\n== summary");
         for step in &self.steps {
@@ -106,12 +111,17 @@ impl Gate {
         println!("tests: {tests}");
         println!("scenarios: {scenarios}");
         println!("steps of scenarios: {steps}");
+        for counts in &crashes.counts {
+            println!("{counts}");
+        }
         list("not run", &tests.not_run);
         list("not run", report.not_run());
+        list("not run", &crashes.not_run);
         for step in &self.steps {
             list(step.name, &step.problem);
         }
-        let skipped = tests.not_run.len() as u64 + scenarios.not_run + tests.ignored;
+        let not_run = tests.not_run.len() + usize::from(crashes.not_run.is_some());
+        let skipped = not_run as u64 + scenarios.not_run + tests.ignored;
         let failed = failed(&self.steps, tests.failed + scenarios.failed);
         println!("{} passed, {failed} failed, {skipped} skipped", tests.passed + scenarios.passed);
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

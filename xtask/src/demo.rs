@@ -110,6 +110,8 @@ impl Demo {
         let mut agent = run::program(&self.dvs);
         agent
             .env_remove("MQTT_BROKER")
+            .env_remove("DOCKER_HOST")
+            .env_remove("CONTAINER_HOST")
             .args(["--embedded-broker", &self.broker.to_string(), "--node", NODE])
             .arg("--config")
             .arg(configuration)

@@ -99,6 +99,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<Report> {
     let stores = stores(options)?;
     if machine::is_root() {
         machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO, machine::NFS_SERVER])?;
+        if machine::no_docker().is_none() {
+            machine::require(&[machine::CONTAINERS])?;
+        }
     }
     run::shown(&mut workspace.cargo(["build", "-p", "dvs", "--features", "failpoints"]))?;
     run::shown(&mut workspace.cargo(["test", "-p", "dvs-features", "--test", "behaviour", "--no-run"]))?;

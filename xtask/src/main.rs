@@ -1,12 +1,14 @@
-//! What developers run: `cargo xtask demo`, `ci`, `e2e`, `bench`, `tidy`. It uses no crate of the workspace, so
+//! What developers run: `cargo xtask demo`, `ci`, `e2e`, `crash`, `bench`, `tidy`. It uses no crate of the workspace, so
 //! that it can also judge one that does not compile.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is for the person who typed it")]
 
 mod bench;
 mod ci;
 mod counts;
+mod crash;
 mod demo;
 mod e2e;
+mod failpoints;
 mod fuzz;
 mod image;
 mod kernel;
@@ -47,6 +49,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Kills the real agent at each of its steps and at random moments, and looks whether anything is lost or left
+    Crash {
+        /// Handed to the program as they are: `--rounds N`, `--seed N`, `--quick`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Runs the whole core through seeds, in a made-up world where everything goes wrong
     Sim {
         /// Handed to the simulation as they are: `--seeds COUNT`, `--seed N`
@@ -76,6 +84,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Ci => ci::run(&workspace),
         Command::E2e(options) => e2e::command(&workspace, &options),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
+        Command::Crash { arguments } => crash::command(&workspace, &arguments),
         Command::Sim { arguments } => sim::run(&workspace, &arguments),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Tidy => tidy::command(&workspace),

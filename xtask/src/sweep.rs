@@ -1,4 +1,4 @@
-//! Takes away what an earlier run of the demo, the features or the bench left behind when it was cut off, and lets
+//! Takes away what an earlier run of the demo, the features, the crash test or the bench left behind when it was cut off, and lets
 //! only one run at a time happen on a machine, so that what is found is nobody's any more.
 //!
 //! Ours is: a container with the label `dvs.test=1`; a folder of this user in a folder for temporary files, or in
@@ -15,11 +15,12 @@ use anyhow::{Context, Result, bail};
 use crate::run::{self, HINT, SHORT};
 use crate::{kernel, machine};
 
-/// How the names of our folders begin. The features and the bench name theirs so.
-const NAMES: [&str; 3] = ["dvs-e2e", "dvs-demo", "dvs-bench"];
+/// How the names of our folders begin. The features, the crash test and the bench name theirs so.
+const NAMES: [&str; 4] = ["dvs-e2e", "dvs-demo", "dvs-bench", "dvs-crash"];
 
-/// The programs that run on our folders.
-const PROGRAMS: [&str; 2] = ["dvs", "mosquitto"];
+/// The programs that run on our folders: the last four are a Docker engine of a scenario's own, and its containers.
+const PROGRAMS: [&str; 6] =
+    ["dvs", "mosquitto", "dockerd", "containerd", "containerd-shim-runc-v2", "busybox"];
 
 const ROOT: u32 = 0;
 const MOUNT_FOLDER: &str = "/mnt";
@@ -37,7 +38,7 @@ impl Turn {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                println!("another run of demo, e2e or bench is on: waiting for it to end");
+                println!("another run of demo, e2e, crash or bench is on: waiting for it to end");
                 lock.lock().with_context(|| format!("cannot lock {LOCK}"))?;
             }
             Err(TryLockError::Error(error)) => {
@@ -212,6 +213,8 @@ mod tests {
     fn a_process_is_ours_by_its_program_and_its_folder() {
         let user = fs::metadata("/proc/self").unwrap().uid();
         assert!(runs_on_ours("target/debug/dvs\0--state\0/var/tmp/dvs-demo-gone/state\0", user));
+        let container = "/bin/busybox\0sh\0-c\0true\0/var/tmp/dvs-e2e-gone/docker\0";
+        assert!(runs_on_ours(container, user) && !runs_on_ours("/bin/busybox\0sh\0", user));
         assert!(!runs_on_ours("vim\0/var/tmp/dvs-demo-gone/state\0", user));
         assert!(!runs_on_ours("dvs\0--state\0/var/lib/dvs\0", user));
     }

@@ -59,9 +59,9 @@ impl Container {
         Self { id, name, running, bound: bounds(summary.mounts) }
     }
 
-    /// Itself, as whom a message names.
-    pub(crate) fn into_user(self) -> User {
-        User::Container { name: self.name, running: self.running }
+    /// Itself with its first process, as whom a message names.
+    pub(crate) fn into_user(self, process: Option<u32>) -> User {
+        User::Container { name: self.name, running: self.running, process }
     }
 }
 

@@ -4,13 +4,14 @@
 use crate::container::{self, Bound, Container, NamedVolume, shown};
 use crate::engine::Engine;
 use crate::line::Line;
-use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListVolumesOptions};
+use bollard::{ClientVersion, Docker};
 use dvs_domain::failure::{Failure, FailureCode};
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -22,9 +23,31 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What bollard says of a container whose state is none of Docker's.
 const NO_STATE_OF_DOCKERS: &str = "unknown variant";
 
+/// The version of the API that was agreed on with an engine. To agree on one takes an engine longer than all
+/// other answers together: Docker starts programs of its own for that.
+#[derive(Debug, Default)]
+pub(crate) struct Agreed(Mutex<Option<ClientVersion>>);
+
+impl Agreed {
+    fn get(&self) -> Option<ClientVersion> {
+        *self.known()
+    }
+
+    fn set(&self, version: Option<ClientVersion>) {
+        *self.known() = version;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<ClientVersion>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A conversation with an engine that answers.
 pub(crate) struct Conversation<'a> {
     engine: &'a Engine,
+    agreed: &'a Agreed,
+    /// Whether the version was agreed on in an earlier conversation.
+    remembered: bool,
     docker: Docker,
     limit: Duration,
     until: Instant,
@@ -47,21 +70,38 @@ pub(crate) struct Inspected {
 }
 
 impl<'a> Conversation<'a> {
-    /// Reaches `engine` and agrees with it on a version of its API. From now on it has `limit` for all answers.
-    pub(crate) async fn begin(engine: &'a Engine, limit: Duration) -> Result<Self, Failure> {
+    /// Reaches `engine` and agrees with it on a version of its API, unless one is `agreed` on. From now on it has
+    /// `limit` for all answers.
+    pub(crate) async fn begin(
+        engine: &'a Engine,
+        agreed: &'a Agreed,
+        limit: Duration,
+    ) -> Result<Self, Failure> {
         let talk = Talk { engine, limit, until: Instant::now() + limit };
-        let stream = talk.connect().await?;
-        let line = Line::new(engine.socket(), stream);
-        let docker = talk.ask("agree on an API version", || line.client()).await?;
-        Ok(Self { engine, docker, limit, until: talk.until })
+        let remembered = agreed.get();
+        let docker = talk.client(remembered).await?;
+        agreed.set(Some(docker.client_version()));
+        Ok(Self { engine, agreed, remembered: remembered.is_some(), docker, limit, until: talk.until })
     }
 
-    /// Every container, in whatever state.
-    pub(crate) async fn containers(&self) -> Result<Vec<Container>, Failure> {
+    /// Every container, in whatever state. It is the first question: here it shows when the engine was replaced
+    /// by one that does not know the version that was agreed on before.
+    pub(crate) async fn containers(&mut self) -> Result<Vec<Container>, Failure> {
         let options = ListContainersOptions { all: true, ..Default::default() };
-        let listed =
-            self.talk().ask("list containers", || self.docker.list_containers(Some(options.clone()))).await?;
-        Ok(listed.into_iter().map(Container::listed).collect())
+        let list = || async {
+            match self.docker.list_containers(Some(options.clone())).await {
+                Err(Error::DockerResponseServerError { status_code: 400, .. }) if self.remembered => Ok(None),
+                listed => listed.map(Some),
+            }
+        };
+        if let Some(listed) = self.talk().ask("list containers", list).await? {
+            return Ok(listed.into_iter().map(Container::listed).collect());
+        }
+        self.agreed.set(None);
+        self.docker = self.talk().client(None).await?;
+        self.agreed.set(Some(self.docker.client_version()));
+        self.remembered = false;
+        Box::pin(self.containers()).await
     }
 
     /// The volumes that the engine keeps itself, by their names. Volumes of plugins are not asked for: a plugin
@@ -123,6 +163,12 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
+    /// A client that speaks the version `known` to be agreed on, or else one that it agrees on.
+    async fn client(&self, known: Option<ClientVersion>) -> Result<Docker, Failure> {
+        let line = Line::new(self.engine.socket(), self.connect().await?);
+        self.ask("agree on an API version", || line.client(known)).await
+    }
+
     async fn connect(&self) -> Result<UnixStream, Failure> {
         const STEP: &str = "connect";
         match timeout_at(self.until, UnixStream::connect(self.engine.socket())).await {

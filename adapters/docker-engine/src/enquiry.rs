@@ -1,7 +1,7 @@
 //! What is asked of every engine, and how its answer is judged.
 
 use crate::container::{Bound, Container, NamedVolume};
-use crate::conversation::{Conversation, LocalVolume};
+use crate::conversation::{Agreed, Conversation, LocalVolume};
 use crate::engine::Engine;
 use crate::links::Links;
 use crate::mount_table::MountTable;
@@ -61,10 +61,11 @@ impl Enquiry {
     pub(crate) async fn ask(
         &self,
         engine: &Engine,
+        agreed: &Agreed,
         limit: Duration,
         with_volumes: bool,
     ) -> Result<Vec<User>, Failure> {
-        let conversation = Conversation::begin(engine, limit).await?;
+        let mut conversation = Conversation::begin(engine, agreed, limit).await?;
         let mut containers = conversation.containers().await?;
         if matches!(self, Self::BoundAt(_)) {
             containers.retain(|container| container.running);
@@ -72,7 +73,8 @@ impl Enquiry {
         // Who is known by a volume's name needs no further look.
         let (mut found, mut containers): (Vec<_>, Vec<_>) =
             containers.into_iter().partition(|container| self.is_named_by(container));
-        if let Some(mount_point) = self.mount_point() {
+        // Without a container to look at, nothing of this host has to be looked up.
+        if let Some(mount_point) = self.mount_point().filter(|_| !containers.is_empty()) {
             complete(&conversation, &mut containers, with_volumes).await?;
             let places = Places::of(&conversation, &containers, mount_point.to_owned()).await?;
             let mut doubtful = Vec::new();
@@ -92,7 +94,23 @@ impl Enquiry {
                 holding.try_filter_map(async |container| Ok(container)).try_collect::<Vec<_>>().await?,
             );
         }
-        Ok(found.into_iter().map(Container::into_user).collect())
+        let users = stream::iter(found)
+            .map(async |container| {
+                let process = self.first_process(&conversation, &container).await;
+                container.into_user(process)
+            })
+            .buffer_unordered(INSPECTED_AT_ONCE);
+        Ok(users.collect().await)
+    }
+
+    /// The first process of a container that is named, where that serves: it decides nothing, so that an engine which
+    /// does not tell it fails nothing.
+    async fn first_process(&self, conversation: &Conversation<'_>, container: &Container) -> Option<u32> {
+        if !container.running || matches!(self, Self::BoundAt(_)) {
+            return None;
+        }
+        let inspected = conversation.inspect(&container.id).await.ok()??;
+        u32::try_from(inspected.process?).ok()
     }
 
     fn mount_point(&self) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! The line to an engine: HTTP over its Unix socket, with a limit to how much is taken from it.
 
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderValue};
@@ -46,8 +46,9 @@ impl Line {
         Self { parts: Arc::new(parts) }
     }
 
-    /// A client on this line, in a version that it agrees on with the engine.
-    pub(crate) async fn client(&self) -> Result<Docker, Error> {
+    /// A client on this line, in the version `known` to be agreed on, or else in one that it agrees on with the
+    /// engine.
+    pub(crate) async fn client(&self, known: Option<ClientVersion>) -> Result<Docker, Error> {
         // The whole conversation has a limit, which is far less.
         const ANSWER_SECONDS_MAX: u64 = 24 * 60 * 60;
         let parts = Arc::clone(&self.parts);
@@ -60,9 +61,9 @@ impl Line {
             transport,
             address,
             ANSWER_SECONDS_MAX,
-            API_DEFAULT_VERSION,
+            known.as_ref().unwrap_or(API_DEFAULT_VERSION),
         )?;
-        let docker = docker.negotiate_version().await?;
+        let docker = if known.is_some() { docker } else { docker.negotiate_version().await? };
         self.parts.version.get_or_init(|| format!("/v{}", docker.client_version()));
         Ok(docker)
     }

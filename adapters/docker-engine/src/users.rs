@@ -1,5 +1,6 @@
 //! The port: every engine is asked at the same time, and each has to answer.
 
+use crate::conversation::{Agreed, Conversation};
 use crate::engine::Engine;
 use crate::enquiry::Enquiry;
 use async_trait::async_trait;
@@ -8,7 +9,8 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::VolumeUsers;
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The containers of the engines that are configured. Without any engine nobody is found.
@@ -23,6 +25,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct ContainerEngines {
     engines: Vec<Engine>,
+    /// In the order of the engines.
+    agreed: Arc<[Agreed]>,
     driver: String,
     limit: Duration,
     with_volumes: bool,
@@ -36,6 +40,7 @@ impl ContainerEngines {
     #[must_use]
     pub fn new(engines: Vec<Engine>, driver: &str) -> Self {
         Self {
+            agreed: engines.iter().map(|_| Agreed::default()).collect(),
             engines,
             driver: driver.to_owned(),
             limit: Duration::from_secs(Self::ENGINE_SECONDS_MAX),
@@ -63,8 +68,23 @@ impl ContainerEngines {
         &self.engines
     }
 
+    /// Whether each engine answers what it is asked for first, how many containers it has: in order.
+    pub async fn greet(&self) -> Vec<(&Engine, Result<usize, Failure>)> {
+        let engines = self.engines.iter().zip(self.agreed.iter());
+        let greeted = engines.map(|(engine, agreed)| async move {
+            let answer = match Conversation::begin(engine, agreed, self.limit).await {
+                Ok(mut conversation) => conversation.containers().await.map(|containers| containers.len()),
+                Err(failure) => Err(failure),
+            };
+            (engine, answer)
+        });
+        join_all(greeted).await
+    }
+
     async fn ask(&self, enquiry: &Enquiry) -> Result<Vec<User>, Failure> {
-        let asked = self.engines.iter().map(|engine| enquiry.ask(engine, self.limit, self.with_volumes));
+        let engines = self.engines.iter().zip(self.agreed.iter());
+        let asked =
+            engines.map(|(engine, agreed)| enquiry.ask(engine, agreed, self.limit, self.with_volumes));
         let mut users = try_join_all(asked).await?.concat();
         users.sort();
         // Two sockets may lead to one engine.

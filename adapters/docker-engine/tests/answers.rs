@@ -10,6 +10,7 @@ use dvs_domain::user::User;
 use serde_json::{Value, json};
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use support::{FakeEngine, LONG, Reply, at, bind, container, folder, running, sane, stopped, volume_a};
 
@@ -54,6 +55,31 @@ async fn all_containers_are_listed_in_a_version_that_both_know() {
         // Without a local volume nothing more is asked.
         assert_eq!(fake.asked(), ["/version", &format!("{agreed}/containers/json?all=true&size=false")]);
     }
+}
+
+#[tokio::test]
+async fn a_version_is_agreed_on_once_and_again_when_the_engine_is_replaced_by_another() {
+    let newest = Arc::new(Mutex::new("1.41"));
+    let theirs = Arc::clone(&newest);
+    let fake = FakeEngine::that_sees_versions(move |path| {
+        let newest = *theirs.lock().unwrap();
+        match path {
+            "/version" => Reply::Json(json!({"ApiVersion": newest}).to_string()),
+            path if path.starts_with(&format!("/v{newest}/")) => Reply::Json("[]".to_owned()),
+            _ => Reply::Status(400, r#"{"message":"client version is too new"}"#.to_owned()),
+        }
+    });
+    let engines = engines(&fake);
+    let list = |version: &str| format!("/v{version}/containers/json?all=true&size=false");
+    for _ in 0..2 {
+        assert_eq!(engines.bound_at(&at("/mnt/a")).await.unwrap(), []);
+    }
+    assert_eq!(fake.asked(), ["/version", &list("1.41"), &list("1.41")]);
+    *newest.lock().unwrap() = "1.30";
+    for _ in 0..2 {
+        assert_eq!(engines.bound_at(&at("/mnt/a")).await.unwrap(), []);
+    }
+    assert_eq!(fake.asked()[3..], [&list("1.41"), "/version", &list("1.30"), &list("1.30")]);
 }
 
 #[tokio::test]
@@ -247,7 +273,11 @@ async fn a_copy_of_a_folder_above_counts_when_it_cannot_be_seen_what_it_holds() 
         "/containers/id-elsewhere/json" => Reply::Json(elsewhere.clone()),
         path => sane(path),
     });
-    assert_eq!(users(&fake).await, [running("elsewhere"), running("unseen")]);
+    let with_process =
+        |name: &str, process| User::Container { name: name.to_owned(), running: true, process };
+    let expected =
+        [with_process("elsewhere", Some(std::process::id())), with_process("unseen", Some(999_999_999))];
+    assert_eq!(users(&fake).await, expected);
 }
 
 #[tokio::test]

@@ -15,10 +15,11 @@ const SHORT: Duration = Duration::from_millis(300);
 
 /// The failure of both questions to `engine`, which must be the same and come within the limit.
 async fn refused(engine: &Engine, limit: Duration) -> Failure {
-    let engines = ContainerEngines::new(vec![engine.clone()], "dvs").within(limit);
+    // Neither knows what the other has agreed on with the engine.
+    let engines = || ContainerEngines::new(vec![engine.clone()], "dvs").within(limit);
     let begun = Instant::now();
-    let failure = engines.users_of(&volume_a(), Some(&at("/mnt/a"))).await.unwrap_err();
-    let bound = engines.bound_at(&at("/mnt/a")).await.unwrap_err();
+    let failure = engines().users_of(&volume_a(), Some(&at("/mnt/a"))).await.unwrap_err();
+    let bound = engines().bound_at(&at("/mnt/a")).await.unwrap_err();
     assert!(begun.elapsed() < 2 * limit + Duration::from_secs(5), "took {:?}", begun.elapsed());
     assert_eq!((failure.code(), failure.chain()), (bound.code(), bound.chain()));
     assert_eq!(failure.code(), FailureCode::StoreUnavailable);

@@ -1,6 +1,6 @@
 //! The journal's file: made whole, checked before it is used, opened again after an I/O error.
 
-use crate::failpoint::failpoint;
+use crate::failpoint::{between, failpoint};
 use crate::overlay::Overlay;
 use crate::reserve::{Reserve, in_use};
 use crate::rows;
@@ -162,6 +162,7 @@ impl JournalFile {
             last_commit.insert(0, number).map_err(trouble)?;
         }
         transaction.commit().map_err(trouble)?;
+        between("journal.committed");
         self.last_commit = number;
         Ok(())
     }
@@ -219,6 +220,7 @@ fn create(path: &Path) -> Result<(), Failure> {
         let mut options = File::options();
         let file =
             options.read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(io_trouble)?;
+        between("journal.make");
         let database = builder().create_file(file).map_err(trouble)?;
         let transaction = database.begin_write().map_err(trouble)?;
         transaction.open_table(JOBS).map_err(trouble)?;
@@ -227,8 +229,10 @@ fn create(path: &Path) -> Result<(), Failure> {
         transaction.open_table(LAST_COMMIT).map_err(trouble)?.insert(0, 0).map_err(trouble)?;
         transaction.commit().map_err(trouble)?;
         drop(database); // Closed, so that it need not be recovered.
+        between("journal.name");
         renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)
             .map_err(|errno| io_trouble(errno.into()))?;
+        between("journal.named");
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(io_trouble)?;
         folder.sync_all().map_err(io_trouble)

@@ -3,6 +3,7 @@
 //!
 //! The file is also what keeps a second agent out, before it looks at the journal.
 
+use crate::failpoint::between;
 use dvs_domain::failure::{Failure, FailureCode};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatvfs};
 use rustix::io::Errno;
@@ -93,6 +94,7 @@ impl Reserve {
         if below.f_bfree.saturating_mul(below.f_frsize) < RESERVE_BYTES {
             return Err(io::ErrorKind::StorageFull.into()); // Asked before every commit, so it is cheap.
         }
+        between("journal.reserve");
         match fallocate(&self.file, FallocateFlags::empty(), 0, RESERVE_BYTES) {
             // Where it cannot be allocated it is written.
             Err(Errno::OPNOTSUPP) => {
@@ -103,6 +105,7 @@ impl Reserve {
             }
             allocated => allocated?,
         }
+        between("journal.reserve-sync");
         self.file.sync_all()
     }
 }

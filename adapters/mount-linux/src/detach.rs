@@ -6,7 +6,7 @@ use crate::mount_table::MountTable;
 use crate::path::{Location, Obstacle};
 use crate::place::{Found, Place};
 use crate::source::OpenSource;
-use crate::step::Step;
+use crate::step::{Step, between};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ports::{Detached, SourceKind};
 use rustix::io::Errno;
@@ -43,6 +43,7 @@ pub(crate) fn detach(location: &Location<'_>, kind: &SourceKind) -> Result<Detac
                 .at_step(Step::Unmount.name()));
         }
     }
+    between(Step::Unmount, "mount.unmounted");
     match uncover(&place) {
         Ok(()) => Ok(Detached::Gone),
         // Whoever detaches is told that nothing has changed.

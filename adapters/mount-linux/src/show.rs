@@ -4,7 +4,7 @@ use crate::mount_table::MountTable;
 use crate::new_mount::NewMount;
 use crate::path::Location;
 use crate::place::{Found, Place, Top};
-use crate::step::Step;
+use crate::step::{Step, between};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::mount_point::MountPoint;
 use rustix::io::Errno;
@@ -47,6 +47,7 @@ fn put(location: &Location<'_>, judge: &impl Judge, mount: NewMount) -> Result<(
     }
     Step::Show.begin()?;
     mount.show_on(target.as_fd()).map_err(|errno| not_shown(place.path(), errno))?;
+    between(Step::Show, "mount.shown");
     let number = mount.number();
     // Both would hold the mount that may have to be taken away again.
     drop(target);

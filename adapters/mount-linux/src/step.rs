@@ -40,26 +40,33 @@ impl Step {
 
     /// Called right before the step changes something: the place where a test makes it fail.
     pub(crate) fn begin(self) -> Result<(), Failure> {
-        failpoint(self)
+        failpoint(
+            self,
+            match self {
+                Self::MakeDirectories => "mount.directories",
+                Self::Mount => "mount.mount",
+                Self::Empty => "mount.empty",
+                Self::Show => "mount.show",
+                Self::Unmount => "mount.unmount",
+                Self::Guard => "mount.guard",
+                Self::Unguard => "mount.unguard",
+                Self::RemoveDirectories => "mount.remove-directories",
+            },
+        )
     }
 }
 
+/// A failpoint between two system calls of one step, where a process can end but nothing can fail by itself.
+pub(crate) fn between(step: Step, point: &'static str) {
+    let _only_ends_processes = failpoint(step, point);
+}
+
 #[cfg(feature = "failpoints")]
-fn failpoint(step: Step) -> Result<(), Failure> {
+fn failpoint(step: Step, point: &'static str) -> Result<(), Failure> {
     use dvs_domain::failure::FailureCode;
     use rustix::process::{Signal, getpid, kill_process};
 
-    let name = match step {
-        Step::MakeDirectories => "mount.directories",
-        Step::Mount => "mount.mount",
-        Step::Empty => "mount.empty",
-        Step::Show => "mount.show",
-        Step::Unmount => "mount.unmount",
-        Step::Guard => "mount.guard",
-        Step::Unguard => "mount.unguard",
-        Step::RemoveDirectories => "mount.remove-directories",
-    };
-    fail::fail_point!(name, |what: Option<String>| {
+    fail::fail_point!(point, |what: Option<String>| {
         let what = what.unwrap_or_default();
         if what == "kill"
             && let Err(error) = kill_process(getpid(), Signal::KILL)
@@ -73,6 +80,6 @@ fn failpoint(step: Step) -> Result<(), Failure> {
 }
 
 #[cfg(not(feature = "failpoints"))]
-fn failpoint(_step: Step) -> Result<(), Failure> {
+fn failpoint(_step: Step, _point: &'static str) -> Result<(), Failure> {
     Ok(())
 }

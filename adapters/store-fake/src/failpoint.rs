@@ -7,6 +7,7 @@ use dvs_domain::failure::FailureCode;
 /// Fails as the test says, with a failure code's word, or ends the process at once for `kill`.
 #[cfg_attr(not(feature = "failpoints"), expect(clippy::unnecessary_wraps, reason = "fails in tests only"))]
 pub(crate) fn failpoint(step: &'static str) -> Result<(), Failure> {
+    #[cfg(feature = "failpoints")]
     fail::fail_point!(step, |what| {
         let word = what.unwrap_or_default();
         if word == "kill" {

@@ -1,60 +1,78 @@
 //! Running a program without a shell, for a limited time, keeping the end of what it says.
+//!
+//! `unsafe` for one thing only: a program that works on a volume must not outlive this process, and a new process
+//! can only ask for that itself, before it becomes the program.
+#![allow(unsafe_code, reason = "std offers no other way into the new process, see SAFETY")]
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, set_parent_process_death_signal,
+};
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read, pipe};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How much of the end of what a program says on standard error is kept.
-const ERROR_BYTES_MAX: usize = 1024;
+/// How much of the end of what a program says is kept.
+const SAID_BYTES_MAX: usize = 1024;
 
 /// How a program ended.
 pub(crate) struct Ended {
     /// `None` when it took too long and was killed.
     pub(crate) status: Option<ExitStatus>,
-    /// The end of what it said on standard error, on one line.
-    pub(crate) errors: String,
+    /// The end of what it said, on one line.
+    pub(crate) said: String,
 }
 
 /// A program that runs. Dropped before it has ended, it is killed.
 pub(crate) struct Running {
     child: Child,
+    says: PipeReader,
     until: Instant,
     waited_for: bool,
 }
 
 impl Running {
-    /// Starts `program` with `arguments`, an empty environment but `LC_ALL=C`, and no input.
+    /// Starts `program` with `arguments`, an empty environment but `LC_ALL=C`, and no input. What it says on standard
+    /// error is kept.
     pub(crate) fn start(program: &Path, arguments: &[OsString], limit: Duration) -> io::Result<Self> {
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            // An interrupt typed at the agent's terminal ends the agent in order, not the programs that it runs.
-            .process_group(0)
-            .spawn()?;
-        Ok(Self { child, until: Instant::now() + limit, waited_for: false })
+        let (says, saying) = pipe()?;
+        let child = prepare(program, arguments).stdout(Stdio::null()).stderr(saying).spawn()?;
+        Ok(Self { child, says, until: Instant::now() + limit, waited_for: false })
+    }
+
+    /// Likewise, and the kernel kills the program when the thread that calls this ends, and so with this process,
+    /// however that ends. What it says on standard output is kept as well.
+    pub(crate) fn start_bound_to_this_thread(
+        program: &Path,
+        arguments: &[OsString],
+        limit: Duration,
+    ) -> io::Result<Self> {
+        let (says, saying) = pipe()?;
+        let mut command = prepare(program, arguments);
+        command.stdout(saying.try_clone()?).stderr(saying);
+        // SAFETY: between `fork` and `exec` only this one system call is made, which allocates nothing and takes no
+        // lock.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        Ok(Self { child: command.spawn()?, says, until: Instant::now() + limit, waited_for: false })
     }
 
     /// Waits until it ends, or has run for too long: then it is killed.
     pub(crate) fn finish(mut self) -> io::Result<Ended> {
-        let (ended, errors) = watch(&mut self.child, self.until)?;
+        let (ended, said) = watch(&self.child, &mut self.says, self.until)?;
         if !ended {
             self.kill();
         }
         self.waited_for = true;
         let status = self.child.wait()?;
-        Ok(Ended { status: ended.then_some(status), errors })
+        Ok(Ended { status: ended.then_some(status), said })
     }
 
     /// Neither it nor what it started may go on writing.
@@ -74,26 +92,32 @@ impl Drop for Running {
     }
 }
 
+fn prepare(program: &Path, arguments: &[OsString]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("LC_ALL", "C").stdin(Stdio::null());
+    // An interrupt typed at the agent's terminal ends the agent in order, not the programs that it runs.
+    command.process_group(0);
+    command
+}
+
 /// Waits until the program ends, or until `until`: then false. Gives what it said.
-fn watch(child: &mut Child, until: Instant) -> io::Result<(bool, String)> {
+fn watch(child: &Child, says: &mut PipeReader, until: Instant) -> io::Result<(bool, String)> {
     let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
     let mut said = Tail::default();
-    let mut errors = child.stderr.take();
-    if let Some(errors) = &errors {
-        fcntl_setfl(errors, OFlags::NONBLOCK)?;
-    }
+    fcntl_setfl(&*says, OFlags::NONBLOCK)?;
+    let mut says = Some(says);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let mut watched = vec![PollFd::new(&ended, PollFlags::IN)];
-        watched.extend(errors.as_ref().map(|errors| PollFd::from_borrowed_fd(errors.as_fd(), PollFlags::IN)));
+        watched.extend(says.as_ref().map(|says| PollFd::from_borrowed_fd(says.as_fd(), PollFlags::IN)));
         match poll(&mut watched, Some(&Timespec::try_from(left).map_err(io::Error::other)?)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let has_ended = !watched[0].revents().is_empty();
         // A program that it started may hold the pipe open beyond its end, and is not waited for.
-        if errors.as_mut().is_some_and(|errors| said.is_at_end_of(errors)) {
-            errors = None;
+        if says.as_mut().is_some_and(|says| said.is_at_end_of(says)) {
+            says = None;
         }
         if has_ended || left.is_zero() {
             return Ok((has_ended, said.text()));
@@ -109,14 +133,14 @@ struct Tail {
 
 impl Tail {
     /// Takes what there is to read without waiting; true when there will be no more.
-    fn is_at_end_of(&mut self, stream: &mut ChildStderr) -> bool {
+    fn is_at_end_of(&mut self, stream: &mut PipeReader) -> bool {
         let mut buffer = [0; 4096];
         loop {
             match stream.read(&mut buffer) {
                 Ok(0) => return true,
                 Ok(read) => {
                     self.bytes.extend_from_slice(&buffer[..read]);
-                    let too_many = self.bytes.len().saturating_sub(ERROR_BYTES_MAX);
+                    let too_many = self.bytes.len().saturating_sub(SAID_BYTES_MAX);
                     self.bytes.drain(..too_many);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -150,14 +174,14 @@ mod tests {
     fn the_end_of_what_a_program_says_is_kept() {
         let ended = shell("echo one >&2; echo; printf ' two\\n\\033[1m\\n' >&2; exit 3", LONG);
         assert_eq!(ended.status.unwrap().code(), Some(3));
-        assert_eq!(ended.errors, "one; two; [1m");
+        assert_eq!(ended.said, "one; two; [1m");
     }
 
     #[test]
     fn a_program_that_says_much_is_neither_stopped_nor_kept_whole() {
         let ended = shell("i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done", LONG);
         assert!(ended.status.unwrap().success());
-        assert!(ended.errors.ends_with("line 19999") && ended.errors.len() < 2 * ERROR_BYTES_MAX);
+        assert!(ended.said.ends_with("line 19999") && ended.said.len() < 2 * SAID_BYTES_MAX);
     }
 
     #[test]
@@ -180,6 +204,16 @@ mod tests {
     }
 
     #[test]
+    fn a_program_bound_to_its_thread_ends_with_it() {
+        let running = std::thread::spawn(|| {
+            let arguments = ["-c".into(), "echo begun; sleep 60; exit 0".into()];
+            Running::start_bound_to_this_thread(Path::new("/bin/sh"), &arguments, LONG).unwrap()
+        });
+        let ended = running.join().unwrap().finish().unwrap();
+        assert!(!ended.status.unwrap().success(), "it was killed, and not by its limit");
+    }
+
+    #[test]
     fn what_a_program_leaves_running_is_not_waited_for() {
         let begun = Instant::now();
         let ended = shell("sleep 20 & exit 0", LONG);
@@ -190,6 +224,6 @@ mod tests {
     #[test]
     fn nothing_of_the_agents_environment_is_passed_on() {
         let ended = shell("env | sort >&2; cat >&2", LONG);
-        assert!(ended.errors.contains("LC_ALL=C") && !ended.errors.contains("CARGO"), "{}", ended.errors);
+        assert!(ended.said.contains("LC_ALL=C") && !ended.said.contains("CARGO"), "{}", ended.said);
     }
 }

@@ -82,6 +82,7 @@ fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> R
     if format.provision == Provision::Thick {
         keep_allocated(&image, format.size_bytes)?;
     }
+    step::failpoint("loop.image-sync")?;
     // The programs that format end with a sync; the promise does not rest on that.
     fdatasync(&image).map_err(|errno| step::failed("format", "cannot make the image durable", errno))
 }
@@ -90,11 +91,13 @@ fn make_image(folder: &OwnedFd, format: &Format) -> Result<OwnedFd, Failure> {
     step::failpoint("loop.image")?;
     let failed = |errno| step::failed("image", "cannot make the image", errno);
     let image = new_file(folder, IMAGE).map_err(failed)?;
+    step::failpoint("loop.size")?;
     ftruncate(&image, format.size_bytes).map_err(|errno| match errno {
         Errno::FBIG | Errno::INVAL => too_large(errno),
         errno => failed(errno),
     })?;
     if format.provision == Provision::Thick {
+        step::failpoint("loop.allocate")?;
         allocate(&image, format.size_bytes)?;
     }
     Ok(image)
@@ -144,15 +147,16 @@ fn too_large(errno: Errno) -> Failure {
 
 /// Writes both copies of the record, and makes them and the names in the folder durable.
 fn write_records(folder: &OwnedFd, volume: &Volume) -> Result<(), Failure> {
-    step::failpoint("loop.record")?;
     let failed = |errno| step::failed("record", "cannot write the record", errno);
     let bytes = record::encode(volume).map_err(|failure| failure.at_step("record"))?;
     let mut files = Vec::new();
     for name in RECORDS {
+        step::failpoint("loop.record")?;
         let mut file = File::from(new_file(folder, name).map_err(failed)?);
         file.write_all(&bytes).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         files.push(file);
     }
+    step::failpoint("loop.record-sync")?;
     files.iter().try_for_each(fsync).and_then(|()| fsync(folder)).map_err(failed)
 }
 

@@ -32,6 +32,7 @@ pub(crate) fn destroy(shared: &Shared, name: &VolumeName) -> Result<Destroyed, F
     let failed = |errno| step::failed("hold", "cannot see what uses the volume", errno);
     let image = volume.open_image().map_err(failed)?;
     let file = BackingFile::of(&image).map_err(failed)?;
+    step::failpoint("loop.hold")?;
     let held = hold(&id, file)?;
     let staged = Staged::decide(&folders, name, volume.folder)?;
     shared.promises.release(name);
@@ -110,6 +111,7 @@ fn free(held: Vec<ExclusiveDevice>, image: &OwnedFd, file: BackingFile, id: &Vol
             warn(id, &format!("`/dev/loop{number}` may stay bound until it is closed"), &failure);
         }
     }
+    step::between("loop.unbound");
     let limit = Duration::from_millis(RELEASE_MILLISECONDS_MAX);
     let released = numbers.iter().all(|number| device::wait_until_released(*number, file, limit));
     // Somebody looks at the device without having mounted it. The room is free all the same, unless the image

@@ -2,7 +2,7 @@
 //! nothing has it mounted. An image is known by device and inode, never by the text of a path. Devices are
 //! bound so that the kernel frees them at the last close: a process that ends leaks none.
 //!
-//! The only module with `unsafe`: the loop driver is spoken to by `ioctl`.
+//! With `unsafe`, because the loop driver is spoken to by `ioctl`.
 #![allow(unsafe_code, reason = "the loop driver is only reachable by ioctl, see each SAFETY")]
 
 use crate::step;
@@ -16,7 +16,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, makedev, minor, mkno
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, ioctl};
 use std::ffi::c_void;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const ATTACH_TRIES_MAX: u32 = 1000;
 const ATTACH_TRIES_WITHOUT_WAIT: u32 = 10;
 /// After how many tries a missing device node is made: where `/dev` is no devtmpfs nobody else does.
 const TRIES_BEFORE_NODE_IS_MADE: u32 = 20;
+/// As much as the list of a thousand devices takes.
+const PARTITIONS_BYTES: usize = 64 << 10;
 /// How long one wait between tries is.
 const TRY_AGAIN_AFTER_MILLISECONDS: u64 = 1;
 
@@ -129,15 +132,21 @@ pub fn attach(image: impl AsFd) -> Result<LoopDevice, Failure> {
 /// # Errors
 /// What a system call says when a bound device cannot be asked: then nothing is certain.
 pub fn find(file: BackingFile) -> rustix::io::Result<Vec<LoopDevice>> {
-    // The kernel lists the devices that have a size, and so each that is bound to something: one read, also on a
-    // host that has made thousands of loop devices once and never removes them.
-    let devices = fs::read_to_string("/proc/partitions").map_err(|error| as_errno(&error))?;
     let mut found = Vec::new();
-    for number in loop_numbers(&devices) {
+    for number in bound_numbers()? {
         found.extend(open_if_bound_to(number, file)?);
     }
     found.sort_by_key(LoopDevice::number);
     Ok(found)
+}
+
+/// The numbers of all bound loop devices, and what each is bound to.
+pub(crate) fn all() -> rustix::io::Result<Vec<(u32, BackingFile)>> {
+    let mut all = Vec::new();
+    for number in bound_numbers()? {
+        all.extend(open_bound(number)?.map(|(_, file)| (number, file)));
+    }
+    Ok(all)
 }
 
 /// Device `number`, if it is bound to `file`.
@@ -145,6 +154,10 @@ pub fn find(file: BackingFile) -> rustix::io::Result<Vec<LoopDevice>> {
 /// # Errors
 /// As [`find`].
 pub fn open_if_bound_to(number: u32, file: BackingFile) -> rustix::io::Result<Option<LoopDevice>> {
+    Ok(open_bound(number)?.and_then(|(device, bound_to)| (bound_to == file).then_some(device)))
+}
+
+fn open_bound(number: u32) -> rustix::io::Result<Option<(LoopDevice, BackingFile)>> {
     let node = match open_node(number, OFlags::RDONLY, true) {
         Ok(node) => node,
         // Unbound, and removed or about to be, in the meantime.
@@ -152,7 +165,7 @@ pub fn open_if_bound_to(number: u32, file: BackingFile) -> rustix::io::Result<Op
         Err(errno) => return Err(errno),
     };
     match LoopDevice::asked(node, number) {
-        Ok((device, bound_to)) => Ok((bound_to == file).then_some(device)),
+        Ok(asked) => Ok(Some(asked)),
         Err(Errno::NXIO) => Ok(None),
         Err(errno) => Err(errno),
     }
@@ -299,6 +312,16 @@ fn node_path(number: u32) -> PathBuf {
 /// Whether device `number` is bound to anything: only then the driver shows its attributes.
 fn is_bound(number: u32) -> bool {
     fs::exists(format!("/sys/block/loop{number}/loop/backing_file")).unwrap_or(true)
+}
+
+/// The kernel lists the devices that have a size, and so each that is bound to something, also on a host that has
+/// made thousands of loop devices once and never removes them.
+fn bound_numbers() -> rustix::io::Result<Vec<u32>> {
+    // For each read the kernel walks from the first device on: few of them, then.
+    let mut devices = String::with_capacity(PARTITIONS_BYTES);
+    let read = File::open("/proc/partitions").and_then(|mut file| file.read_to_string(&mut devices));
+    read.map_err(|error| as_errno(&error))?;
+    Ok(loop_numbers(&devices).collect())
 }
 
 /// The numbers of the loop devices in `/proc/partitions` (proc(5)): the last word of a line is the device's name.

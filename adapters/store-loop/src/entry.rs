@@ -5,10 +5,10 @@ use crate::record;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::{Entry, FileSystem, Volume, VolumeId};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fsync, openat, statat};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
 /// What was found under a name.
@@ -48,7 +48,7 @@ pub(crate) fn find_locked(folders: &Folders, id: &VolumeId) -> Result<Option<Fou
             Ok(Some(folder)) => folder,
             Err(reason) => return Ok(Some(Found::Damaged(reason))),
         };
-        folders::lock_folder(&folder, &id.name)?;
+        folders::lock(&folder, &id.name)?;
         // It may have been removed, and made anew, while this waited for the lock.
         if folders::is_still(&folders.volumes, id.name.as_str(), &folder) {
             return Ok(Some(Found::of(read(&folder, id), folder)));
@@ -133,11 +133,48 @@ fn image(folder: &OwnedFd) -> Result<Stat, String> {
 
 /// The volume that either copy of the record tells; else what is wrong with both.
 fn read_record(folder: &OwnedFd, id: &VolumeId) -> Result<Volume, String> {
-    let read = |name| {
-        let decoded = read_file(folder, name).and_then(|bytes| record::decode(&bytes, id));
-        decoded.map_err(|what| format!("`{name}` {what}"))
-    };
+    let read = |name| read_copy(folder, name, id).map(|(volume, _)| volume);
     read(RECORDS[0]).or_else(|first| read(RECORDS[1]).map_err(|second| format!("{first}; {second}")))
+}
+
+/// What the copy `name` of the record tells, and its bytes.
+fn read_copy(folder: &OwnedFd, name: &str, id: &VolumeId) -> Result<(Volume, Vec<u8>), String> {
+    let decoded =
+        read_file(folder, name).and_then(|bytes| record::decode(&bytes, id).map(|volume| (volume, bytes)));
+    decoded.map_err(|what| format!("`{name}` {what}"))
+}
+
+/// Writes a copy of the record anew that is missing or broken, while the other one is whole. The volume's folder is
+/// locked. What cannot be mended is told in the log, and the volume is as good as before.
+pub(crate) fn mend_record(folder: &OwnedFd, id: &VolumeId) {
+    let [first, second] = RECORDS.map(|name| read_copy(folder, name, id));
+    let (name, wrong, whole) = match (first, second) {
+        (Ok((_, whole)), Err(wrong)) => (RECORDS[1], wrong, whole),
+        (Err(wrong), Ok((_, whole))) => (RECORDS[0], wrong, whole),
+        _ => return,
+    };
+    if read_file(folder, name).is_ok_and(|bytes| record::is_of_later_version(&bytes)) {
+        tracing::warn!(volume = %id, "one copy of the record cannot be read and stays as it is: {wrong}");
+        return;
+    }
+    match write_copy(folder, name, &whole) {
+        Ok(()) => tracing::warn!(volume = %id, "one copy of the record was broken and is mended: {wrong}"),
+        Err(error) => {
+            tracing::warn!(volume = %id, "one copy of the record is broken and stays so: {wrong}; {error}");
+        }
+    }
+}
+
+fn write_copy(folder: &OwnedFd, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    file.set_len(0)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(fsync(folder)?)
 }
 
 fn read_file(folder: &OwnedFd, name: &str) -> Result<Vec<u8>, String> {

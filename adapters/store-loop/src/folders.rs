@@ -77,6 +77,11 @@ impl Root {
         Ok(Self { path, volumes: identity(&volumes) })
     }
 
+    /// Where the image of volume `name` is, for telling.
+    pub(crate) fn image(&self, name: &VolumeName) -> PathBuf {
+        self.path.join("volumes").join(name.as_str()).join(IMAGE)
+    }
+
     /// Opens the folders, if the store is still there.
     pub(crate) fn open(&self) -> Result<Folders, Failure> {
         let opened = || {
@@ -130,6 +135,7 @@ impl Folders {
 /// Makes a folder with access for its owner only, whatever the process's mask, and opens it.
 pub(crate) fn make_folder(parent: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
     mkdirat(&parent, name, ONLY_ROOT)?;
+    step::between("loop.staged");
     let opened = openat(&parent, name, FOLDER, Mode::empty())
         .and_then(|folder| fchmod(&folder, ONLY_ROOT).map(|()| folder));
     opened.inspect_err(|_| {
@@ -153,17 +159,17 @@ pub(crate) fn is_still(parent: impl AsFd, name: &str, folder: impl AsFd) -> bool
     matches!((there, fstat(folder)), (Ok(there), Ok(open)) if identity(&there) == identity(&open))
 }
 
-/// Locks a folder against every other process that works with this store's code. Released with the folder's
-/// descriptor, however the process ends.
-pub(crate) fn lock_folder(folder: impl AsFd, name: &VolumeName) -> Result<(), Failure> {
+/// Locks a volume's folder, or its image, against every other process that works with this store's code. Released with
+/// the descriptor, however the process ends.
+pub(crate) fn lock(file: impl AsFd, name: &VolumeName) -> Result<(), Failure> {
     let until = Instant::now() + Duration::from_secs(FOLDER_LOCK_SECONDS_MAX);
-    match lock_folder_until(folder, until) {
+    match lock_folder_until(file, until) {
         Ok(true) => Ok(()),
         Ok(false) => {
             let detail = format!("another process works on volume `{name}`");
             Err(Failure::new(FailureCode::Busy, detail).at_step("lock"))
         }
-        Err(errno) => Err(step::failed("lock", "cannot lock the volume's folder", errno)),
+        Err(errno) => Err(step::failed("lock", "cannot lock the volume", errno)),
     }
 }
 
@@ -200,11 +206,13 @@ pub(crate) fn unknown_files(folder: impl AsFd) -> rustix::io::Result<Vec<CString
 /// the folder: then this fails.
 pub(crate) fn remove_folder(parent: impl AsFd, name: &str, folder: impl AsFd) -> rustix::io::Result<()> {
     for file in KNOWN_FILES {
+        step::between("loop.unlink");
         match unlinkat(&folder, file, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
+    step::between("loop.unlink-folder");
     match unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno),

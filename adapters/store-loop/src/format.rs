@@ -2,21 +2,17 @@
 //! time.
 
 use crate::command::{Ended, Running};
+use crate::program;
 use crate::settings::Settings;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::{FileSystem, Mode, Provision, Volume};
-use rustix::fs::{Access, access};
-use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long formatting may take. A job has its answer within 110 s (contract.md section 2).
 const FORMAT_SECONDS_MAX: u64 = 80;
-
-/// Where the programs are also looked for: a service's `PATH` may lack them.
-const ALSO_IN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// What an image is to become.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +53,9 @@ impl Format {
             FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => {
                 let mut extended = format!("root_owner={}:{}", self.uid, self.gid);
                 if self.file_system == FileSystem::Ext4 {
-                    extended.push_str(",lazy_itable_init=1,lazy_journal_init=1");
+                    // What the kernel zeroes later, the loop driver punches out of the image.
+                    let later = if self.provision == Provision::Thick { 0 } else { 1 };
+                    extended.push_str(&format!(",lazy_itable_init={later},lazy_journal_init=1"));
                 }
                 if self.provision == Provision::Thick {
                     extended.push_str(",nodiscard");
@@ -82,8 +80,8 @@ impl Formatting {
     /// Begins to format the image at `path`.
     pub(crate) fn start(format: &Format, path: &Path) -> Result<Self, Failure> {
         let name = format!("mkfs.{}", format.file_system);
-        let program = find_program(&name, &env::var_os("PATH").unwrap_or_default())
-            .ok_or_else(|| missing(&name, package(format.file_system)))?;
+        let program =
+            program::find(&name, format.file_system).map_err(|failure| failure.at_step("format"))?;
         let mut arguments: Vec<OsString> = format.arguments().into_iter().map(Into::into).collect();
         arguments.push(path.into());
         let running = Running::start(&program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
@@ -96,7 +94,7 @@ impl Formatting {
         let name = self.name;
         match self.running.finish().map_err(|error| cannot_run(&name, error))? {
             Ended { status: Some(status), .. } if status.success() => Ok(()),
-            Ended { status: Some(status), errors } => Err(failed(&name, &status.to_string(), &errors)),
+            Ended { status: Some(status), said } => Err(failed(&name, &status.to_string(), &said)),
             Ended { status: None, .. } => Err(Failure::new(
                 FailureCode::Timeout,
                 format!("`{name}` did not end within {FORMAT_SECONDS_MAX} s and was killed"),
@@ -110,41 +108,16 @@ fn cannot_run(name: &str, error: io::Error) -> Failure {
     Failure::internal(format!("cannot run `{name}`"), error).at_step("format")
 }
 
-fn failed(name: &str, status: &str, errors: &str) -> Failure {
+fn failed(name: &str, status: &str, said: &str) -> Failure {
     // What the C library says for ENOSPC where no language is set.
-    let full = errors.contains("No space left on device");
+    let full = said.contains("No space left on device");
     let code = if full { FailureCode::NoSpace } else { FailureCode::Internal };
-    let detail = if errors.is_empty() {
+    let detail = if said.is_empty() {
         format!("`{name}` ended with {status}")
     } else {
-        format!("`{name}` ended with {status}: {errors}")
+        format!("`{name}` ended with {status}: {said}")
     };
     Failure::new(code, detail).at_step("format")
-}
-
-fn missing(name: &str, package: &str) -> Failure {
-    Failure::new(FailureCode::Unsupported, format!("the program `{name}` is missing"))
-        .at_step("format")
-        .with_hint(format!("install it; on Debian: apt-get install {package}"))
-}
-
-/// Debian's package with the file system's programs.
-fn package(file_system: FileSystem) -> &'static str {
-    match file_system {
-        FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => "e2fsprogs",
-        FileSystem::Xfs => "xfsprogs",
-        FileSystem::Btrfs => "btrfs-progs",
-    }
-}
-
-/// The absolute path of the program `name`. Relative entries of `search` are left out: what they mean depends on
-/// where the agent was started.
-fn find_program(name: &str, search: &OsStr) -> Option<PathBuf> {
-    env::split_paths(search)
-        .chain(ALSO_IN.map(PathBuf::from))
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join(name))
-        .find(|program| program.is_file() && access(program, Access::EXEC_OK).is_ok())
 }
 
 #[cfg(test)]
@@ -160,6 +133,7 @@ mod tests {
         for file_system in FileSystem::ALL {
             let arguments = format(file_system, Provision::Thick).arguments().join(" ");
             assert!(arguments.contains("nodiscard") || arguments.contains("-K"), "{arguments}");
+            assert!(!arguments.contains("lazy_itable_init=1"), "{arguments}");
         }
         let thin = format(FileSystem::Ext4, Provision::Thin).arguments().join(" ");
         assert_eq!(
@@ -176,19 +150,6 @@ mod tests {
         let xfs = format(FileSystem::Xfs, Provision::Thin);
         assert!(!xfs.is_owned_by_formatting());
         assert!(Format { uid: 0, gid: 0, ..xfs }.is_owned_by_formatting());
-    }
-
-    #[test]
-    fn programs_are_found_by_absolute_folders_only() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let program = folder.path().join("mkfs.nothing");
-        std::fs::write(&program, "#!/bin/sh\n").unwrap();
-        assert_eq!(find_program("mkfs.nothing", folder.path().as_os_str()), None, "not executable");
-        rustix::fs::chmod(&program, rustix::fs::Mode::RWXU).unwrap();
-        assert_eq!(find_program("mkfs.nothing", folder.path().as_os_str()), Some(program));
-        assert_eq!(find_program("mkfs.nothing", OsStr::new("relative:.:")), None);
-        assert!(find_program("../../bin/sh", OsStr::new("")).is_some(), "only ever called with plain names");
-        assert!(missing("mkfs.xfs", package(FileSystem::Xfs)).hint().unwrap().contains("xfsprogs"));
     }
 
     #[test]

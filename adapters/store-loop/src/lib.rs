@@ -7,6 +7,8 @@
 //!
 //! It knows nothing of mount points, jobs, or users of a volume other than the kernel.
 
+mod bindings;
+mod check;
 mod command;
 mod create;
 mod destroy;
@@ -16,6 +18,7 @@ mod folders;
 mod format;
 mod locks;
 mod owner;
+mod program;
 mod promises;
 mod record;
 mod settings;
@@ -24,6 +27,7 @@ mod stage;
 mod step;
 
 use async_trait::async_trait;
+use bindings::Bindings;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::{Created, Destroyed, Source, VolumeStore};
@@ -57,6 +61,7 @@ struct Shared {
     settings: Settings,
     root: Root,
     promises: Arc<Promises>,
+    bindings: Bindings,
     sources: Sources,
 }
 
@@ -72,7 +77,14 @@ impl LoopStore {
         let folders = root.open()?;
         stage::sweep(&folders)?;
         let promises = Arc::new(Promises::new(settings.overcommit, &folders)?);
-        let shared = Shared { name, settings, root, promises, sources: Sources::default() };
+        let shared = Shared {
+            name,
+            settings,
+            root,
+            promises,
+            bindings: Bindings::default(),
+            sources: Sources::default(),
+        };
         Ok(Self { shared: Arc::new(shared), locks: Arc::default() })
     }
 

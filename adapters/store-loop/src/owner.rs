@@ -23,6 +23,7 @@ pub(crate) fn set(image: &OwnedFd, format: &Format) -> Result<(), Failure> {
     let file_system = file_system_to_mount(image, format.file_system)
         .map_err(|error| Failure::internal("cannot read the image", error).at_step("own"))?;
     let device = device::attach(image)?;
+    step::failpoint("loop.own-mount")?;
     set_mounted(&device, file_system.as_str(), format).map_err(|errno| match errno {
         Errno::NODEV => {
             Failure::new(FailureCode::Unsupported, format!("this kernel cannot mount {file_system}"))
@@ -31,6 +32,7 @@ pub(crate) fn set(image: &OwnedFd, format: &Format) -> Result<(), Failure> {
         }
         errno => step::failed("own", "cannot set the owner of the volume's top directory", errno),
     })?;
+    step::failpoint("loop.own-release")?;
     wait_until_let_go(&device)
 }
 
@@ -43,6 +45,7 @@ fn set_mounted(device: &LoopDevice, file_system: &str, format: &Format) -> rusti
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, quiet)?;
     let top = openat(&mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    step::between("loop.own-change");
     fchown(&top, Some(Uid::from_raw(format.uid)), Some(Gid::from_raw(format.gid)))?;
     fchmod(&top, Mode::from_raw_mode(format.mode.bits()))?;
     syncfs(&top)

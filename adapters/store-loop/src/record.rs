@@ -80,6 +80,11 @@ pub(crate) fn encode(volume: &Volume) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// Whether a later version has written `bytes`: then they are not broken, and not to be mended.
+pub(crate) fn is_of_later_version(bytes: &[u8]) -> bool {
+    serde_json::from_slice(bytes).is_ok_and(|VersionJson { version }| version > VERSION)
+}
+
 /// The volume that `bytes` record, if they are whole and about `id`; else what is wrong with them. The store's
 /// name is the one that it is configured under now.
 pub(crate) fn decode(bytes: &[u8], id: &VolumeId) -> Result<Volume, String> {

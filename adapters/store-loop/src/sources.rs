@@ -2,8 +2,10 @@
 //! sources of one volume are one device.
 
 use crate::Shared;
+use crate::check;
 use crate::device::{self, BackingFile, LoopDevice};
 use crate::entry;
+use crate::folders;
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
@@ -37,26 +39,32 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
     let file_system = entry::file_system_to_mount(&image, recorded)
         .map_err(|error| Failure::internal("cannot read the image", error).at_step("attach"))?;
     let file = BackingFile::of(&image).map_err(failed)?;
-    // The volume's folder stays locked until the device is found or bound: no other process binds it meanwhile.
+    // The image stays locked until the device is found or bound: nobody else binds it meanwhile, not even for another
+    // volume whose image is a hard link to it. By a descriptor of its own: the device keeps that which it is bound by.
+    let lock = volume.open_image().map_err(failed)?;
+    folders::lock(&lock, name)?;
     let (path, kept) = match shared.sources.kept(name, file) {
         Some(kept) => kept,
         None => {
-            let device = match found_device(&id, file)? {
+            let device = match found_device(&id, shared, file)? {
                 Some(device) => device,
                 None => {
                     step::failpoint("loop.attach")?;
-                    device::attach(&image)?
+                    device::attach(&image).inspect(|_| step::between("loop.attached"))?
                 }
             };
+            entry::mend_record(&volume.folder, &id);
+            check::check(&id, &device, &image, &shared.root.image(name), file_system)?;
             shared.sources.keep(name, device)
         }
     };
     Ok(Source::kept_by(SourceKind::Device { path, file_system }, kept))
 }
 
-fn found_device(id: &VolumeId, file: BackingFile) -> Result<Option<LoopDevice>, Failure> {
-    let found = device::find(file)
-        .map_err(|errno| step::failed("attach", "cannot see what the image is bound to", errno))?;
+fn found_device(id: &VolumeId, shared: &Shared, file: BackingFile) -> Result<Option<LoopDevice>, Failure> {
+    let found = shared.bindings.of(file);
+    let found =
+        found.map_err(|errno| step::failed("attach", "cannot see what the image is bound to", errno))?;
     let conflict = |what: &str| {
         let devices: Vec<String> = found.iter().map(|device| device.path().display().to_string()).collect();
         Failure::new(

@@ -50,6 +50,7 @@ impl Staged {
                 Err(Errno::NOENT | Errno::EXIST) => continue,
                 Err(errno) => return Err(failed(errno)),
             };
+            step::between("loop.stage-lock");
             let locked = folders::try_lock_folder(&folder).map_err(|errno| {
                 let removed = folders::remove_folder(&folders.staging, &staged, &folder);
                 undone(failed(errno), removed.map_err(failed))

@@ -34,3 +34,8 @@ pub(crate) fn failpoint(point: &'static str) -> Result<(), Failure> {
 pub(crate) fn failpoint(_point: &'static str) -> Result<(), Failure> {
     Ok(())
 }
+
+/// A failpoint between two system calls of one step, where a process can end but nothing can fail by itself.
+pub(crate) fn between(point: &'static str) {
+    let _only_ends_processes = failpoint(point);
+}

@@ -9,6 +9,7 @@ use dvs_domain::volume::{FileSystem, Mode, Provision, Volume};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::process::Command;
 use support::{Mounted, Place, allocated, device_of, named, names_in, volume, volume_of};
 
 const MIB: u64 = 1 << 20;
@@ -96,6 +97,24 @@ async fn loop_thick_volumes_stay_allocated_and_thin_ones_are_not() {
             store.destroy(&named("thin")).await.unwrap();
         }
     }
+}
+
+/// A kernel that has mounted an ext4 zeroes, some seconds later, the tables of inodes that formatting left for later. A
+/// loop device does that by punching holes into the image.
+#[tokio::test(flavor = "multi_thread")]
+async fn loop_nothing_of_a_thick_volume_is_left_for_the_kernel_to_zero() {
+    if !support::can_run("loop_nothing_of_a_thick_volume_is_left_for_the_kernel_to_zero") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume_of("thick", 310, FileSystem::Ext4, Provision::Thick)).await.unwrap();
+    let output = Command::new("dumpe2fs").arg(place.image("thick")).output().unwrap();
+    let dump = String::from_utf8(output.stdout).unwrap();
+    let groups: Vec<&str> = dump.lines().filter(|line| line.contains(": (Blocks ")).collect();
+    assert!(groups.len() > 1, "no groups in: {dump}");
+    let left: Vec<_> = groups.iter().filter(|group| !group.contains("ITABLE_ZEROED")).collect();
+    assert!(left.is_empty(), "left for later: {left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,42 @@ async fn loop_one_copy_of_the_record_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn loop_a_broken_copy_of_the_record_is_written_anew_when_the_volume_is_given_out() {
+    if !support::can_run("loop_a_broken_copy_of_the_record_is_written_anew_when_the_volume_is_given_out") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume("a")).await.unwrap();
+    let whole = fs::read(place.volume("a").join("record")).unwrap();
+    let later = String::from_utf8(whole.clone()).unwrap().replace("\"version\": 1", "\"version\": 2");
+    for copy in COPIES {
+        let path = place.volume("a").join(copy);
+        for damage in [&b""[..], b"\0\0\0\0", &whole[..whole.len() / 2]] {
+            fs::write(&path, damage).unwrap();
+            store.source(&named("a")).await.unwrap();
+            assert_eq!(fs::read(&path).unwrap(), whole, "{copy}");
+        }
+        fs::remove_file(&path).unwrap();
+        store.source(&named("a")).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole, "{copy} was missing");
+        fs::write(&path, &later).unwrap();
+        store.source(&named("a")).await.unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            later,
+            "what a later version wrote is not ours to mend"
+        );
+        fs::remove_file(&path).unwrap();
+        symlink("/dev/null", &path).unwrap();
+        store.source(&named("a")).await.unwrap();
+        assert!(path.is_symlink(), "no link is followed or replaced");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, &whole).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn loop_whatever_is_strange_is_listed_with_its_reason_and_never_touched() {
     if !support::can_run("loop_whatever_is_strange_is_listed_with_its_reason_and_never_touched") {
         return;

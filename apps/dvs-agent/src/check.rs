@@ -2,12 +2,15 @@
 //! that an agent has open is not opened a second time.
 
 use crate::compose::is_root;
-use crate::config::{BrokerChoice, Settings};
-use crate::socket::{self, Status};
+use crate::config::{BrokerChoice, DockerChoice, Settings};
+use crate::engines::EnginesOfHost;
+use crate::room::Room;
+use crate::socket::{self, Status, VolumeView};
+use dvs_docker_engine::Engine;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
 use dvs_domain::volume::FileSystem;
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, access};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,14 +54,17 @@ pub enum Verdict {
 /// Looks at everything that `settings` need.
 pub async fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings = vec![agent(settings).await, broker(settings).await, rights(settings)];
+    findings.extend(engines(settings).await);
     let formats = settings.stores.iter().any(|(_, url)| url.scheme() == "loop");
     if formats {
         findings.push(loop_devices());
-        findings.extend(FileSystem::ALL.into_iter().map(program));
+        findings.extend(FileSystem::ALL.into_iter().map(formatting));
+        findings.push(program("e2fsck", "e2fsprogs"));
     }
     for (name, url) in &settings.stores {
         findings.push(store(name, url).await);
     }
+    findings.extend(volumes(settings).await);
     findings.extend(settings.roots.roots().iter().map(|root| mount_root(Path::new(root.path.as_str()))));
     findings
 }
@@ -125,6 +131,37 @@ fn rights(settings: &Settings) -> Finding {
     }
 }
 
+/// Which container engines are asked, and whether they answer.
+async fn engines(settings: &Settings) -> Vec<Finding> {
+    let engines = EnginesOfHost::new(&settings.engines);
+    let greeted = engines.now().greet().await;
+    if greeted.is_empty() {
+        let seen = match settings.engines.docker {
+            DockerChoice::Usual => {
+                format!("none is asked: `{}` is not there for this user", Engine::DOCKER_SOCKET)
+            }
+            DockerChoice::At(_) | DockerChoice::Nowhere => "none is asked".to_owned(),
+        };
+        return vec![finding("container engines", Verdict::Good, seen, "")];
+    }
+    let found = greeted.into_iter().map(|(engine, answer)| {
+        let subject = format!("container engine {}", engine.name());
+        match answer {
+            Ok(count) => {
+                let seen = format!("`{}` answers: {count} containers", engine.socket().display());
+                finding(subject, Verdict::Good, seen, "")
+            }
+            Err(failure) => finding(
+                subject,
+                Verdict::Limited,
+                failure.chain(),
+                &format!("start it, or say `--{} none`: deletes are refused until it answers", engine.name()),
+            ),
+        }
+    });
+    found.collect()
+}
+
 fn loop_devices() -> Finding {
     let hint = "load the module with `modprobe loop`, or give the container access to /dev";
     match access("/dev/loop-control", Access::READ_OK | Access::WRITE_OK) {
@@ -133,22 +170,39 @@ fn loop_devices() -> Finding {
     }
 }
 
-fn program(file_system: FileSystem) -> Finding {
-    let name = format!("mkfs.{file_system}");
+fn formatting(file_system: FileSystem) -> Finding {
     let package = match file_system {
         FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => "e2fsprogs",
         FileSystem::Xfs => "xfsprogs",
         FileSystem::Btrfs => "btrfs-progs",
     };
+    program(&format!("mkfs.{file_system}"), package)
+}
+
+fn program(name: &str, package: &str) -> Finding {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&folders)
         .chain(PROGRAM_FOLDERS.map(PathBuf::from))
-        .map(|folder| folder.join(&name))
+        .map(|folder| folder.join(name))
         .find(|path| access(path, Access::EXEC_OK).is_ok());
     match found {
         Some(path) => finding(name, Verdict::Good, path.display().to_string(), ""),
         None => finding(name, Verdict::Limited, "not found", &format!("apt-get install {package}")),
     }
+}
+
+/// What is wrong with volumes, by the word of the agent: only it knows what should be attached.
+async fn volumes(settings: &Settings) -> Vec<Finding> {
+    let Ok(volumes) = socket::get::<Vec<VolumeView>>(&settings.socket, "/v1/volumes").await else {
+        return Vec::new(); // No agent runs, which is told already.
+    };
+    let wrong = volumes.into_iter().filter_map(|volume| {
+        let place = volume.mount_point.map(|there| format!(", at `{there}`")).unwrap_or_default();
+        let seen = format!("{}{place}: {}", volume.state, volume.reason?);
+        let hint = "mend or restore it, then restart the agent; nothing is repaired by force";
+        Some(finding(format!("volume {}/{}", volume.store, volume.name), Verdict::Limited, seen, hint))
+    });
+    wrong.collect()
 }
 
 async fn store(name: &StoreName, url: &Url) -> Finding {
@@ -171,17 +225,13 @@ async fn store(name: &StoreName, url: &Url) -> Finding {
             "run as a user that may write there, or choose another folder",
         );
     }
-    match statvfs(there) {
+    match Room::of(there) {
         Ok(room) => {
-            let mebibytes = |blocks: u64| blocks * room.f_frsize / (1 << 20);
-            let seen = format!(
-                "{} ({} MiB free of {} MiB)",
-                url,
-                mebibytes(room.f_bavail),
-                mebibytes(room.f_blocks)
-            );
-            let verdict = if room.f_bavail == 0 { Verdict::Limited } else { Verdict::Good };
-            finding(subject, verdict, seen, "free space there: nothing can be written to its volumes")
+            let seen =
+                format!("{url} ({} MiB free of {} MiB)", room.free_mebibytes(), room.total_mebibytes());
+            let verdict = if room.is_short() { Verdict::Limited } else { Verdict::Good };
+            let hint = "free space there: with nothing free, nothing can be written to its volumes";
+            finding(subject, verdict, seen, hint)
         }
         Err(error) => finding(subject, Verdict::Bad, format!("`{}`: {error}", there.display()), ""),
     }

@@ -2,8 +2,8 @@
 //! line to [`open_store`].
 
 use crate::config::Settings;
-use crate::core::{InDoubt, Node, Stores, Worker};
-use crate::docker::DockerOnceThere;
+use crate::core::{Node, Stores, Worker};
+use crate::engines::EnginesOfHost;
 use crate::late_store::LateStore;
 use crate::lock::InstanceLock;
 use crate::node_id;
@@ -13,6 +13,7 @@ use dvs_domain::ledger::{Effect, Ledger};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::StoreName;
 use dvs_domain::ports::{Attachments, Clock, Journal, VolumeStore, VolumeUsers};
+use dvs_domain::recovery::InDoubt;
 use dvs_domain::time::Timestamp;
 use dvs_journal_redb::RedbJournal;
 use dvs_mount_linux::LinuxAttachments;
@@ -73,7 +74,7 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     let in_doubt = InDoubt::of(&remembered.jobs);
     let default_store = stores.default_name().clone();
     let (ledger, first) = Ledger::restore(settings.limits, default_store, remembered, clock.now());
-    let users: Arc<dyn VolumeUsers> = Arc::new(DockerOnceThere::new());
+    let users: Arc<dyn VolumeUsers> = Arc::new(EnginesOfHost::new(&settings.engines));
     let worker = Arc::new(Worker { stores, node, attachments, users, clock: Arc::clone(&clock) });
     Ok(House { worker, journal, clock, ledger, first, in_doubt, reserved, lock })
 }

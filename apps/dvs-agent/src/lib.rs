@@ -6,12 +6,14 @@ pub mod compose;
 pub mod config;
 pub mod core;
 mod daemon;
-mod docker;
+mod engines;
+mod failpoint;
 mod late_store;
 mod life;
 pub mod lock;
 mod node_id;
 mod places;
+mod room;
 pub mod socket;
 
 pub use life::{attach, run};

@@ -4,6 +4,7 @@ use crate::compose::{self, House};
 use crate::config::{AgentFlags, BrokerChoice, Environment, Problems, Settings};
 use crate::core::{Engine, EngineParts, intake};
 use crate::daemon;
+use crate::room;
 use crate::socket::{self, Status};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_job_json::Presence;
@@ -20,8 +21,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// What the agent calls itself.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Threads that drive the agent; blocking work has its own.
-const WORKER_THREADS: usize = 2;
+/// Threads that drive the agent; blocking work has its own. With more, each wakes the others at every step.
+const WORKER_THREADS: usize = 1;
 /// Threads for blocking work: more than jobs run at once, because work that hangs keeps its thread.
 const BLOCKING_THREADS_MAX: usize = 128;
 
@@ -176,7 +177,19 @@ async fn work(settings: &Settings, broker: &BrokerChoice, is_daemon: bool) -> Re
         signal(SignalKind::interrupt()).map_err(|error| Ending::System("watch for signals", error))?;
     let House { worker, journal, clock, ledger, first, in_doubt, reserved, lock: _lock } =
         compose::build(settings).await?;
-    let started = worker.start(&in_doubt).await;
+    let started = tokio::select! {
+        started = worker.start(&in_doubt) => Some(started),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    // A check of a large file system may take hours.
+    let Some(started) = started else {
+        tracing::info!("told to stop while volumes are attached: the next start attaches the rest");
+        return Ok(());
+    };
+    let folders =
+        settings.stores.iter().filter_map(|(name, url)| Some((name.clone(), room::folder_of(url)?)));
+    tokio::spawn(room::watch(folders.collect()));
 
     let (intake, arrivals) = intake();
     let broker = open_broker(broker).await?;

@@ -1,5 +1,6 @@
 //! One agent per state folder: a lock that the kernel gives back when the process ends, however it ends.
 
+use crate::failpoint::between;
 use dvs_domain::failure::{Failure, FailureCode};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -50,6 +51,7 @@ impl InstanceLock {
             }
             Err(errno) => return Err(unusable(errno.into())),
         }
+        between("agent.locked");
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(unusable)?;
         Ok(Self { _file: file })
     }

@@ -146,7 +146,7 @@ async fn a_volume_that_a_stopped_container_refers_to_is_not_deleted() {
     core.send(&create("1", "/mnt/a")).await;
     core.answers_to("1", 2).await;
     *core.containers.referring.lock().unwrap() =
-        vec![User::Container { name: "db".to_owned(), running: false }];
+        vec![User::Container { name: "db".to_owned(), running: false, process: None }];
     core.send(&delete("2", "/mnt/a")).await;
     assert_eq!(
         core.answers_to("2", 2).await[1],
@@ -159,9 +159,25 @@ async fn a_volume_that_a_stopped_container_refers_to_is_not_deleted() {
 }
 
 #[tokio::test]
+async fn containers_and_who_holds_the_volume_besides_are_named_together() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    let db = User::Container { name: "db".to_owned(), running: true, process: Some(7) };
+    *core.containers.referring.lock().unwrap() = vec![db];
+    let namespace = User::Namespace { id: 7, name: "postgres".to_owned() };
+    *core.mounts.holders.lock().unwrap() = vec![namespace, User::Process { id: 9, name: "sh".to_owned() }];
+    core.send(&delete("2", "/mnt/a")).await;
+    let answer = core.answers_to("2", 2).await.remove(1);
+    assert!(answer.ends_with("container `db` (running), process 9 (`sh`) still use it"), "{answer}");
+    assert!(core.mounts.at("/mnt/a").is_some());
+}
+
+#[tokio::test]
 async fn a_running_container_that_would_not_see_the_mount_prevents_it() {
     let core = Core::new(Limits::default()).await;
-    *core.containers.bound.lock().unwrap() = vec![User::Container { name: "db".to_owned(), running: true }];
+    *core.containers.bound.lock().unwrap() =
+        vec![User::Container { name: "db".to_owned(), running: true, process: None }];
     core.send(&create("1", "/mnt/a")).await;
     assert!(core.answers_to("1", 2).await[1].starts_with("FAILED in-use"));
     assert_nothing_is_left(&core).await;

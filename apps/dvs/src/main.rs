@@ -16,7 +16,7 @@ use std::process::ExitCode;
 ///
 /// Without a command, `dvs -b BROKER` runs the agent in the foreground.
 #[derive(Parser)]
-#[command(name = "dvs", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(name = "dvs", version, args_conflicts_with_subcommands = true)]
 struct Line {
     #[command(flatten)]
     agent: AgentFlags,
@@ -63,5 +63,17 @@ fn main() -> ExitCode {
         Some(Command::Release(release)) => release::release(&release),
         Some(Command::Attach(flags)) => dvs_agent::attach(&flags),
         Some(Command::Check(check)) => check::check(&check),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_arguments_the_agent_runs() {
+        // Its broker may be named by the environment or by the file alone: so the unit for systemd starts it.
+        let line = Line::try_parse_from(["dvs"]).map_err(|error| error.to_string()).unwrap();
+        assert!(line.command.is_none());
     }
 }

@@ -34,8 +34,14 @@ impl Ledger {
             Effect::Record(vec![Change::PutJob(Box::new(record.clone()))]),
             Effect::Answer(AnswerId::Pending(key.clone()), record.pending_answer()),
         ];
-        let known =
-            Known { record, lane, pending_acknowledged: false, may_have_run: false, abandon_at: None };
+        let known = Known {
+            record,
+            lane,
+            pending_acknowledged: false,
+            may_have_run: false,
+            abandon_at: None,
+            undo_at: None,
+        };
         self.jobs.insert(key.clone(), known);
         self.by_age.push_back(key.clone());
         self.waiting.push_back(key);
@@ -79,6 +85,12 @@ impl Ledger {
         let busy = |detail: String| Err(Failure::new(FailureCode::Busy, detail));
         if let Some((key, _)) = self.stuck.iter().find(|(_, stuck)| stuck.overlaps(lane)) {
             return busy(format!("an earlier operation on this volume still hangs ({key})"));
+        }
+        let not_undone = |key: &&JobKey| {
+            self.jobs.get(key).is_some_and(|known| known.undo_at.is_some() && known.lane.overlaps(lane))
+        };
+        if let Some(key) = self.waiting.iter().find(not_undone) {
+            return busy(format!("an earlier operation on this volume could not be undone yet ({key})"));
         }
         if self.waiting.len() >= self.limits.queue {
             return busy(format!("{} jobs are waiting, no more are taken", self.waiting.len()));

@@ -8,40 +8,30 @@ use crate::time::Timestamp;
 use crate::volume::VolumeId;
 
 /// How a job ends.
-struct End {
-    outcome: Outcome,
-    volume: Option<VolumeId>,
-    changed: bool,
-    owes_undo: bool,
+pub(super) struct End {
+    pub(super) outcome: Outcome,
+    pub(super) volume: Option<VolumeId>,
+    pub(super) changed: bool,
+    pub(super) owes_undo: bool,
 }
 
 impl Ledger {
-    pub(super) fn ended(
-        &mut self,
-        key: &JobKey,
-        outcome: Outcome,
-        volume: Option<VolumeId>,
-        changed: bool,
-        now: Timestamp,
-    ) -> Vec<Effect> {
+    pub(super) fn ended(&mut self, key: &JobKey, mut end: End, now: Timestamp) -> Vec<Effect> {
         if self.running.remove(key).is_none() {
             return Vec::new(); // Answered when it was abandoned; `Released` ends its lane.
         }
         if self.is_finished(key) {
-            return self.undone(key, now);
+            return self.returned(key, !end.owes_undo, now);
         }
-        self.note_attachment(key, &outcome, volume.as_ref());
-        let end = if key.kind == JobKind::Delete && self.may_have_run(key) {
+        self.note_attachment(key, &end.outcome, end.volume.as_ref());
+        if key.kind == JobKind::Delete && self.may_have_run(key) {
             // The attempt that was cut off may have found what this one does not find any more.
-            End {
-                volume: volume.or_else(|| self.named_volume(key)),
-                changed: true,
-                owes_undo: false,
-                outcome,
-            }
-        } else {
-            End { outcome, volume, changed, owes_undo: false }
-        };
+            end.volume = end.volume.or_else(|| self.named_volume(key));
+            end.changed = true;
+        }
+        if end.owes_undo {
+            self.undo_later(key, now);
+        }
         let mut effects = self.finish(key, end, now);
         effects.extend(self.schedule(now));
         effects
@@ -101,6 +91,11 @@ impl Ledger {
             let waited = Failure::new(FailureCode::Timeout, waited);
             effects.extend(self.give_up(&key, &waited, now));
         }
+        for key in &self.waiting {
+            if let Some(known) = self.jobs.get_mut(key) {
+                known.undo_at = known.undo_at.filter(|at| now < *at);
+            }
+        }
         effects.extend(self.forget(now));
         effects.extend(self.schedule(now));
         effects
@@ -111,7 +106,7 @@ impl Ledger {
             AnswerId::Unrecorded => Vec::new(),
             AnswerId::Refusal(number) => {
                 self.refusals.remove(&number);
-                vec![Effect::Record(vec![Change::DropRefusal(number)])]
+                vec![Effect::Note(vec![Change::DropRefusal(number)])]
             }
             AnswerId::Pending(key) => {
                 let Some(known) = self.jobs.get_mut(&key) else { return Vec::new() };
@@ -134,7 +129,7 @@ impl Ledger {
                     return Vec::new();
                 }
                 finished.answers = AnswerState::Acknowledged;
-                vec![Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))])]
+                vec![Effect::Note(vec![Change::PutJob(Box::new(known.record.clone()))])]
             }
         }
     }
@@ -144,23 +139,28 @@ impl Ledger {
         let Some(Phase::Finished(finished)) = self.jobs.get(key).map(|known| &known.record.phase) else {
             return false;
         };
-        self.subjects(key, finished.volume.as_ref())
+        let mut subjects = self.subjects(key, finished.volume.as_ref());
+        subjects.extend(finished.volume.iter().map(|volume| Subject::Named(volume.name.clone())));
+        subjects
             .iter()
             .any(|subject| self.last_change.get(subject).is_some_and(|order| *order > finished.order))
     }
 
+    /// What the job `key` was about, which was `volume` where that is known.
     pub(super) fn subjects(&self, key: &JobKey, volume: Option<&VolumeId>) -> Vec<Subject> {
-        let mount_point =
-            self.jobs.get(key).and_then(|known| known.record.job.request.target().mount_point());
-        let mut subjects: Vec<Subject> = volume.cloned().map(Subject::Volume).into_iter().collect();
-        subjects.extend(mount_point.cloned().map(Subject::At));
-        subjects
+        let target = self.jobs.get(key).map(|known| known.record.job.request.target());
+        let unknown = || target.filter(|_| key.kind == JobKind::Delete).map(|target| target.name());
+        let volume = volume.cloned().map(Subject::Volume).or_else(|| unknown().map(Subject::Named));
+        let mount_point = target.and_then(|target| target.mount_point());
+        volume.into_iter().chain(mount_point.cloned().map(Subject::At)).collect()
     }
 
-    /// What a job had begun that was answered before is undone.
-    pub(super) fn undone(&mut self, key: &JobKey, now: Timestamp) -> Vec<Effect> {
+    /// Work of a job that was answered before has returned: what it had begun is undone, or is to be.
+    pub(super) fn returned(&mut self, key: &JobKey, undone: bool, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(known) = self.jobs.get_mut(key)
+        if !undone {
+            self.undo_later(key, now);
+        } else if let Some(known) = self.jobs.get_mut(key)
             && let Phase::Finished(finished) = &mut known.record.phase
             && finished.owes_undo
         {
@@ -169,6 +169,14 @@ impl Ledger {
         }
         effects.extend(self.schedule(now));
         effects
+    }
+
+    /// What could not be undone keeps its lane, and is undone as after a restart.
+    fn undo_later(&mut self, key: &JobKey, now: Timestamp) {
+        let Some(known) = self.jobs.get_mut(key) else { return };
+        known.may_have_run = true;
+        known.undo_at = Some(now.after_milliseconds(self.limits.undo_milliseconds));
+        self.waiting.push_front(key.clone());
     }
 
     fn finish(&mut self, key: &JobKey, end: End, now: Timestamp) -> Vec<Effect> {
@@ -216,13 +224,12 @@ impl Ledger {
         End { outcome: Outcome::Failed(failure.report()), volume, changed: is_delete, owes_undo: true }
     }
 
-    /// The volume that a job names, as far as one can say without asking the stores.
+    /// The volume that a delete means, as far as one can say without asking the stores: a bare name may mean any.
     fn named_volume(&self, key: &JobKey) -> Option<VolumeId> {
         let target = self.jobs.get(key)?.record.job.request.target();
         let attached = target.mount_point().and_then(|there| self.attached.get(there));
-        let store = target.store.as_ref().unwrap_or(&self.default_store);
-        let named = || VolumeId { store: store.clone(), name: target.name() };
-        Some(attached.cloned().unwrap_or_else(named))
+        let named = || Some(VolumeId { store: target.store.clone()?, name: target.name() });
+        attached.cloned().or_else(named)
     }
 
     fn is_finished(&self, key: &JobKey) -> bool {
@@ -287,9 +294,10 @@ impl Ledger {
 }
 
 impl Event {
-    /// The end of work that failed.
+    /// The end of work that failed, and is undone.
     #[must_use]
     pub fn failed(key: JobKey, failure: &Failure, volume: Option<VolumeId>) -> Self {
-        Self::Ended { key, outcome: Outcome::Failed(failure.report()), volume, changed: false }
+        let outcome = Outcome::Failed(failure.report());
+        Self::Ended { key, outcome, volume, changed: false, owes_undo: false }
     }
 }

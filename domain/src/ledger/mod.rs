@@ -20,7 +20,7 @@
 //! | finished | `PENDING` unacknowledged | sends `PENDING`, then the final answer |
 //! | finished | final unacknowledged | sends the final answer |
 //! | finished | acknowledged | remembers it, to answer repeats |
-//! | finished, owes undoing | | undoes what is half-done, besides; tells nobody |
+//! | finished, owes undoing | | undoes what is half-done, besides; tells nobody; tries again when that fails |
 //! | refused | unacknowledged | sends the refusal |
 
 mod admission;
@@ -34,10 +34,11 @@ pub use record::{AnswerState, Finished, JobRecord, Outcome, Phase, RefusalNumber
 use crate::failure::FailureReport;
 use crate::job::{Answer, Job, JobKey, Refusal};
 use crate::mount_point::MountPoint;
-use crate::names::StoreName;
+use crate::names::{StoreName, VolumeName};
 use crate::ports::Change;
 use crate::time::Timestamp;
 use crate::volume::VolumeId;
+use ending::End;
 use lane::Lane;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -64,11 +65,18 @@ pub enum Event {
         volume: Option<VolumeId>,
         /// Whether that volume was made or destroyed.
         changed: bool,
+        /// Whether something that a create had begun could not be undone: that is tried again.
+        owes_undo: bool,
     },
     /// Work that was to be abandoned will be undone, and must not count any more.
     Abandoned(JobKey),
-    /// Abandoned work has returned, and is undone.
-    Released(JobKey),
+    /// Abandoned work has returned.
+    Released {
+        /// Which job's.
+        key: JobKey,
+        /// Whether it is undone; if not, that is tried again.
+        undone: bool,
+    },
     /// Time has passed.
     Tick,
 }
@@ -78,6 +86,9 @@ pub enum Event {
 pub enum Effect {
     /// Make these changes durable.
     Record(Vec<Change>),
+    /// Make these changes durable too, with the next [`Effect::Record`] or within a second: nothing waits for them.
+    /// Losing them repeats an answer, which a sender may hear twice.
+    Note(Vec<Change>),
     /// Send, and tell when it is acknowledged.
     Answer(AnswerId, Answer),
     /// Start the work of a job.
@@ -126,7 +137,8 @@ pub struct Limits {
     /// How long a job may take, waiting included, in milliseconds. The contract promises an answer within
     /// 110 s of `PENDING`.
     pub job_milliseconds: u64,
-    /// How long undoing what a restart cut off may take before the job is answered all the same, in milliseconds.
+    /// How long undoing what a restart cut off may take before the job is answered all the same, and how long
+    /// after undoing has failed it is tried again, in milliseconds.
     pub undo_milliseconds: u64,
     /// How many jobs are remembered at least.
     pub remembered_min: usize,
@@ -188,12 +200,16 @@ struct Known {
     may_have_run: bool,
     /// When its work is told to stop; `None` once it has been, or while none runs.
     abandon_at: Option<Timestamp>,
+    /// When undoing it, which has failed, is tried again: at a tick, so that it never waits for another job's record.
+    undo_at: Option<Timestamp>,
 }
 
 /// What a job can change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Volume(VolumeId),
+    /// A volume of that name in whichever store: what a delete by a bare name has found before it was cut off.
+    Named(VolumeName),
     At(MountPoint),
 }
 
@@ -209,11 +225,13 @@ impl Ledger {
                 Vec::new()
             }
             Event::Acknowledged(id) => self.acknowledged(id),
-            Event::Ended { key, outcome, volume, changed } => self.ended(&key, outcome, volume, changed, now),
+            Event::Ended { key, outcome, volume, changed, owes_undo } => {
+                self.ended(&key, End { outcome, volume, changed, owes_undo }, now)
+            }
             Event::Abandoned(key) => self.abandoned(&key, now),
-            Event::Released(key) => {
+            Event::Released { key, undone } => {
                 self.stuck.remove(&key);
-                self.undone(&key, now)
+                self.returned(&key, undone, now)
             }
             Event::Tick => self.tick(now),
         }
@@ -243,7 +261,8 @@ impl Ledger {
                 continue;
             };
             let lane = known.lane.clone();
-            let blocked = ahead.iter().chain(self.running.values()).any(|other| other.overlaps(&lane))
+            let blocked = known.undo_at.is_some()
+                || ahead.iter().chain(self.running.values()).any(|other| other.overlaps(&lane))
                 || self.stuck.values().any(|other| other.overlaps(&lane));
             if blocked {
                 ahead.push(lane);

@@ -94,7 +94,7 @@ impl Ledger {
         };
         self.jobs.insert(
             key.clone(),
-            Known { record, lane, pending_acknowledged, may_have_run, abandon_at: None },
+            Known { record, lane, pending_acknowledged, may_have_run, abandon_at: None, undo_at: None },
         );
         if let Some((volume, order)) = change {
             for subject in self.subjects(&key, volume.as_ref()) {

@@ -1,8 +1,9 @@
 //! What the benchmark measures: the same volume made and deleted by a job through a real broker, by the
 //! specification's commands in a shell, and by the bare system calls. All in one run on one machine, in turn, so
-//! that whatever else the machine does hits all three.
+//! that whatever else the machine does hits all three. And how long it takes until all volumes are back after a reboot.
 
 mod bare;
+mod boot;
 mod job;
 mod report;
 mod shell;
@@ -19,7 +20,7 @@ use bare::Bare;
 use job::Jobs;
 use shell::Shell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,32 @@ pub struct Plan {
     /// With how many volumes the agent's memory is measured
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub volumes: u32,
+    /// How many volumes come back after a reboot
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub boot_volumes: u32,
+    /// How often that is measured
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub boot_rounds: u32,
+    /// Only this
+    #[arg(long, value_enum)]
+    pub only: Option<Section>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Section {
+    /// Volumes made and deleted, and the agent's memory
+    Jobs,
+    /// Volumes that come back after a reboot
+    Boot,
+}
+
+impl Plan {
+    /// Whether `section` is to be measured.
+    #[must_use]
+    pub fn wants(&self, section: Section) -> bool {
+        self.only.is_none_or(|only| only == section)
+    }
 }
 
 /// How a volume is made.
@@ -78,15 +105,26 @@ pub(crate) struct Place {
 /// When something is missing, or a volume could not be made or deleted in one of the ways.
 pub async fn run(plan: &Plan, scratch: &Scratch) -> Result<Report> {
     let broker = Mosquitto::start(&scratch.folder.join("broker")).await?;
-    let (agent, node) = start_agent(&broker, scratch).await?;
+    let mut report = Report::new(plan);
+    if plan.wants(Section::Jobs) {
+        measure_jobs(plan, &broker, scratch, &mut report).await?;
+    }
+    if plan.wants(Section::Boot) {
+        report.boots(boot::measure(plan, &broker, scratch).await?);
+    }
+    Ok(report)
+}
+
+async fn measure_jobs(plan: &Plan, broker: &Mosquitto, scratch: &Scratch, report: &mut Report) -> Result<()> {
+    let (agent, launch) = start_agent(broker, &scratch.folder, "bench").await?;
     let (idle, threads) = (resident_bytes(&agent)?, status_of(&agent, "Threads:")?);
 
-    let jobs = Jobs::connect(broker.address(), &node, scratch.mounts.clone(), plan).await?;
+    let jobs = Jobs::connect(broker.address(), &launch.node, scratch.mounts.clone(), plan).await?;
     let (shell, bare) = (
         Arc::new(Shell::new(place(scratch, "shell", plan)?, plan.lanes)?),
         Arc::new(Bare::new(place(scratch, "bare", plan)?)?),
     );
-    let mut report = Report::new(plan, idle);
+    report.idle(idle);
     for round in 0..plan.warm_up + plan.rounds {
         for way in Way::ALL {
             let name = format!("alone-{round}");
@@ -117,8 +155,7 @@ pub async fn run(plan: &Plan, scratch: &Scratch) -> Result<Report> {
     jobs.make_many(plan.volumes).await?;
     report.with_volumes(resident_bytes(&agent)?);
     jobs.delete_many(plan.volumes).await?;
-    agent.stop().await?;
-    Ok(report)
+    agent.stop().await
 }
 
 fn place(scratch: &Scratch, name: &str, plan: &Plan) -> Result<Place> {
@@ -130,25 +167,28 @@ fn place(scratch: &Scratch, name: &str, plan: &Plan) -> Result<Place> {
     Ok(place)
 }
 
-async fn start_agent(broker: &Mosquitto, scratch: &Scratch) -> Result<(Agent, String)> {
+/// Starts an agent with everything of it in `folder`, and waits until it is online. Gives how it was started, too.
+async fn start_agent(broker: &Mosquitto, folder: &Path, name: &str) -> Result<(Agent, Launch)> {
     const ONLINE_LIMIT: Duration = Duration::from_secs(30);
-    let node = format!("bench-{}", std::process::id());
-    let store = scratch.folder.join("store");
+    let node = format!("{name}-{}", std::process::id());
+    let store = folder.join("store");
     let launch = Launch {
         program: agent::program()?,
         broker: broker.address(),
         broker_in_environment: false,
         node: node.clone(),
-        state: scratch.folder.join("state"),
+        state: folder.join("state"),
         // What the volumes may promise together is not what is measured.
         stores: vec![format!("loop=loop://{}?overcommit=1000", store.display())],
         mount_roots: Vec::new(),
         arguments: Vec::new(),
         environment: Vec::new(),
         namespace: false,
-        log: scratch.folder.join("agent.log"),
+        log: folder.join("agent.log"),
     };
-    let watch = Client::connect(broker.address(), "bench-watch", &[format!("docker/{node}/agent")]).await?;
+    let watch =
+        Client::connect(broker.address(), &format!("{name}-watch"), &[format!("docker/{node}/agent")])
+            .await?;
     let mut agent = launch.start()?;
     let online = watch.until("the agent is online", ONLINE_LIMIT, |heard| {
         heard
@@ -160,7 +200,7 @@ async fn start_agent(broker: &Mosquitto, scratch: &Scratch) -> Result<(Agent, St
         agent.check_running()?;
         return Err(error);
     }
-    Ok((agent, node))
+    Ok((agent, launch))
 }
 
 /// Waits until the agent has no more threads than at its start: those that jobs needed end after a while.

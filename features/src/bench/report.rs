@@ -1,6 +1,7 @@
 //! The figures, what they have to be, and whether they are.
 
-use super::{Plan, Way};
+use super::boot::Boots;
+use super::{Plan, Section, Way};
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +17,9 @@ const IDLE_MEBIBYTES_MAX: f64 = 16.0;
 /// What one with many may.
 const VOLUMES_MEBIBYTES_MAX: f64 = 32.0;
 
+/// How much longer the agent takes than the bare calls until all volumes are back, at most.
+const BOOT_TO_BARE_MAX: f64 = 2.5;
+
 const BYTES_PER_MEBIBYTE: f64 = (1 << 20) as f64;
 
 /// What one run has shown.
@@ -28,6 +32,7 @@ pub struct Report {
     idle: u64,
     idle_afterwards: u64,
     with_volumes: u64,
+    boots: Boots,
 }
 
 /// One figure, and whether it is what it has to be.
@@ -53,15 +58,16 @@ pub enum Bound {
 }
 
 impl Report {
-    pub(super) fn new(plan: &Plan, idle: u64) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         Self {
             plan: plan.clone(),
             creates: Default::default(),
             deletes: Default::default(),
             lanes: Default::default(),
-            idle,
+            idle: 0,
             idle_afterwards: 0,
             with_volumes: 0,
+            boots: Boots::default(),
         }
     }
 
@@ -74,12 +80,20 @@ impl Report {
         self.lanes[way as usize].push(pairs_per_second);
     }
 
+    pub(super) fn idle(&mut self, bytes: u64) {
+        self.idle = bytes;
+    }
+
     pub(super) fn idle_afterwards(&mut self, bytes: u64) {
         self.idle_afterwards = bytes;
     }
 
     pub(super) fn with_volumes(&mut self, bytes: u64) {
         self.with_volumes = bytes;
+    }
+
+    pub(super) fn boots(&mut self, boots: Boots) {
+        self.boots = boots;
     }
 
     /// Whether every figure is what it has to be.
@@ -91,6 +105,19 @@ impl Report {
     /// The figures that have to be something.
     #[must_use]
     pub fn verdicts(&self) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        if self.plan.wants(Section::Jobs) {
+            verdicts.extend(self.verdicts_on_jobs());
+        }
+        if self.plan.wants(Section::Boot) {
+            let figure = milliseconds(&self.boots.dvs) / milliseconds(&self.boots.bare);
+            let what = format!("{} volumes back, dvs to bare calls", self.plan.boot_volumes);
+            verdicts.push(Verdict { what, figure, bound: Bound::AtMost(BOOT_TO_BARE_MAX) });
+        }
+        verdicts
+    }
+
+    fn verdicts_on_jobs(&self) -> Vec<Verdict> {
         let create = |way| self.create(way);
         let verdict = |what: &str, figure, bound| Verdict { what: what.to_owned(), figure, bound };
         let (lanes, volumes) = (self.plan.lanes, self.plan.volumes);
@@ -130,6 +157,7 @@ impl Report {
     pub fn json(&self) -> Value {
         let ways = |figure: &dyn Fn(Way) -> f64| json!({ "dvs": figure(Way::Dvs), "shell": figure(Way::Shell), "bare": figure(Way::Bare) });
         let verdicts: Vec<_> = self.verdicts().iter().map(Verdict::json).collect();
+        // What was not measured is no number, and so `null`.
         json!({
             "size_mebibytes": self.plan.size,
             "rounds": self.plan.rounds,
@@ -137,6 +165,8 @@ impl Report {
             "create_milliseconds": ways(&|way| self.create(way)),
             "delete_milliseconds": ways(&|way| self.delete(way)),
             "pairs_per_second": ways(&|way| self.pairs(way)),
+            "boot_volumes": self.plan.boot_volumes,
+            "boot_milliseconds": { "dvs": milliseconds(&self.boots.dvs), "bare": milliseconds(&self.boots.bare) },
             "verdicts": verdicts,
             "good": self.is_good(),
         })
@@ -178,6 +208,18 @@ impl Verdict {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.plan.wants(Section::Jobs) {
+            self.show_jobs(formatter)?;
+        }
+        if self.plan.wants(Section::Boot) {
+            self.show_boots(formatter)?;
+        }
+        self.verdicts().iter().try_for_each(|verdict| writeln!(formatter, "{verdict}"))
+    }
+}
+
+impl Report {
+    fn show_jobs(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { rounds, lanes, lane_rounds, pairs, size, .. } = self.plan;
         writeln!(formatter, "{size} MiB, ext4 (the shell: ext2, as specified); medians of one run")?;
         writeln!(
@@ -199,8 +241,22 @@ impl fmt::Display for Report {
         row(format!("create ({rounds} rounds)"), "ms", &|way| self.create(way))?;
         row(format!("delete ({rounds} rounds)"), "ms", &|way| self.delete(way))?;
         row(format!("pairs on {lanes} lanes ({lane_rounds} x {pairs} each)"), "/s", &|way| self.pairs(way))?;
-        writeln!(formatter)?;
-        self.verdicts().iter().try_for_each(|verdict| writeln!(formatter, "{verdict}"))
+        writeln!(formatter)
+    }
+
+    fn show_boots(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { boot_volumes, boot_rounds, .. } = self.plan;
+        let what = format!("{boot_volumes} volumes back ({boot_rounds} rounds)");
+        let text = |took: &[Duration]| format!("{:.0} ms", milliseconds(took));
+        writeln!(formatter, "{:46}{:>12}{:>12}{:>12}", "", "dvs", "", "bare")?;
+        writeln!(
+            formatter,
+            "{what:46}{:>12}{:>12}{:>12}",
+            text(&self.boots.dvs),
+            "",
+            text(&self.boots.bare)
+        )?;
+        writeln!(formatter)
     }
 }
 

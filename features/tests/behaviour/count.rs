@@ -7,6 +7,7 @@ use cucumber::gherkin::{Feature, Rule, Scenario};
 use cucumber::tag::Ext;
 use cucumber::writer::summarize::Stats;
 use dvs_features::broker::Mosquitto;
+use dvs_features::docker::DockerEngine;
 use dvs_store_nfs::testing::ganesha;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -53,6 +54,9 @@ impl Selection {
         }
         if let Some(reason) = ganesha::cannot_run() {
             impossible.push(("nfs", reason));
+        }
+        if let Some(reason) = DockerEngine::why_not() {
+            impossible.push(("docker", reason));
         }
         Self {
             name: options

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use dvs_features::client::Retain;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a job may take here. The contract promises an answer within 110 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(100);
@@ -25,6 +25,8 @@ pub(crate) struct Sent {
     pub(crate) payload: Vec<u8>,
     /// How much its sender had heard before.
     pub(crate) mark: usize,
+    /// When it was sent.
+    pub(crate) at: Instant,
 }
 
 impl World {
@@ -151,7 +153,7 @@ impl World {
         let mark = sender.count();
         let number = sender.client.send(&full, payload.clone(), retain).await?;
         let id = id_in(&payload);
-        self.jobs.push(Sent { sender: key, topic: topic.to_owned(), id, payload, mark });
+        self.jobs.push(Sent { sender: key, topic: topic.to_owned(), id, payload, mark, at: Instant::now() });
         Ok(number)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::stage::Stage;
 use crate::world::World;
+use dvs_features::docker::DockerEngine;
 
 /// Fills in `text`. Braces with anything else in them stay: payloads are full of them.
 pub(crate) fn fill(world: &World, text: &str) -> String {
@@ -16,6 +17,7 @@ pub(crate) fn fill(world: &World, text: &str) -> String {
         ("{url}", world.store_url()),
         ("{config}", path(&world.configuration_file())),
         ("{broker port}", world.launch.broker.port().to_string()),
+        ("{docker}", path(&DockerEngine::socket_in(&world.docker_folder()))),
         ("{broker}", world.launch.broker.to_string()),
         ("{129 characters}", "x".repeat(129)),
         ("{256 characters}", "x".repeat(256)),

@@ -23,7 +23,7 @@ use crate::broker::Broker;
 use crate::count::Selection;
 use crate::stage::Stage;
 use crate::world::World;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cucumber::writer::Stats;
 use cucumber::{World as _, cli, event, parser, runner, writer};
 use dvs_features::namespace;
@@ -32,6 +32,7 @@ use dvs_store_nfs::testing::ganesha;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What is run: every feature in this folder of the crate.
 const FEATURES: &str = "features";
@@ -68,9 +69,14 @@ async fn run() -> Result<bool> {
     println!("broker: {broker}");
     let stage = Stage::set(&scratch, broker.address(), may_mount)?;
     let selection = Arc::new(Selection::new(&options, stage));
-    let counted = perform(options, Arc::clone(&selection)).await;
+    // What a scenario has started ends with it, also when it is dropped half-way.
+    let counted = tokio::select! {
+        counted = perform(options, Arc::clone(&selection)) => Some(counted),
+        told = told_to_stop() => told.map(|()| None)?,
+    };
     broker.end().await?;
     let left = check_nothing_left(&scratch);
+    let Some(counted) = counted else { return left.and_then(|()| bail!("interrupted")) };
     let passed = counted.passed() && left.is_ok();
     if let Err(left) = left {
         eprintln!("error: {left:#}");
@@ -83,6 +89,15 @@ async fn run() -> Result<bool> {
     }
     println!("features[{}]: {counted}", stage.store);
     Ok(passed)
+}
+
+async fn told_to_stop() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for signals")?;
+    tokio::select! {
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// Runs what the selection takes.

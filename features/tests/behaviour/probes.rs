@@ -156,14 +156,18 @@ impl World {
 
     /// Name and mount point of each volume that the agent lists.
     pub(crate) async fn listed(&self) -> Result<Vec<(String, String)>> {
+        let listed = self.listed_whole().await?;
+        let text =
+            |volume: &serde_json::Value, key: &str| volume[key].as_str().unwrap_or_default().to_owned();
+        Ok(listed.iter().map(|volume| (text(volume, "name"), text(volume, "mount_point"))).collect())
+    }
+
+    /// Each volume that the agent lists, with all that it tells.
+    pub(crate) async fn listed_whole(&self) -> Result<Vec<serde_json::Value>> {
         let mut command = Command::new(&self.launch.program);
         command.arg("ls").arg("--state").arg(&self.launch.state).arg("--json");
         let printed = process::run(&mut command, ASK_LIMIT).await?;
         ensure!(printed.code == Some(0), "`dvs ls` ended with {:?}: {}", printed.code, printed.err);
-        let listed: Vec<serde_json::Value> =
-            serde_json::from_str(&printed.out).with_context(|| format!("no JSON list: {}", printed.out))?;
-        let text =
-            |volume: &serde_json::Value, key: &str| volume[key].as_str().unwrap_or_default().to_owned();
-        Ok(listed.iter().map(|volume| (text(volume, "name"), text(volume, "mount_point"))).collect())
+        serde_json::from_str(&printed.out).with_context(|| format!("no JSON list: {}", printed.out))
     }
 }

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use dvs_features::agent::{Agent, Launch};
 use dvs_features::broker::Mosquitto;
 use dvs_features::client::Client;
-use dvs_features::machine;
+use dvs_features::docker::DockerEngine;
+use dvs_features::machine::{self, Mount};
 use dvs_features::process::{Printed, Process};
 use dvs_features::wait::until;
 use dvs_store_nfs::testing::DroppingPort;
@@ -20,6 +21,7 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,12 +54,24 @@ pub(crate) struct World {
     pub(crate) seen: BTreeMap<PathBuf, Identity>,
     /// What the store's folder held before the first job.
     pub(crate) store_before: Option<Vec<PathBuf>>,
-    /// A program that uses a volume.
-    pub(crate) program: Option<Process>,
+    /// Programs that use a volume.
+    pub(crate) programs: Vec<Process>,
+    /// A Docker engine of the scenario's own.
+    pub(crate) docker: Option<DockerEngine>,
+    /// Where it keeps a volume of its own.
+    pub(crate) docker_place: Option<String>,
+    /// One that takes connections and says nothing.
+    pub(crate) silent_docker: Option<UnixListener>,
     /// How the last command ended.
     pub(crate) printed: Option<Printed>,
     /// What a write came to.
     pub(crate) written: Option<(u64, std::io::Result<()>)>,
+    /// What was mounted when the agent said that it is ready.
+    pub(crate) when_ready: Vec<Mount>,
+    /// What a file held before it was damaged.
+    pub(crate) saved: Option<Vec<u8>>,
+    /// How many files of a volume are on disk for certain.
+    pub(crate) confirmed: u8,
     /// The sum of an image's bytes.
     pub(crate) image_sum: Option<Vec<u8>>,
     /// One who listens to everything, and how much it had heard when that began.
@@ -140,9 +154,15 @@ impl World {
             own_mounts: Vec::new(),
             seen: BTreeMap::new(),
             store_before: None,
-            program: None,
+            programs: Vec::new(),
+            docker: None,
+            docker_place: None,
+            silent_docker: None,
             printed: None,
             written: None,
+            when_ready: Vec::new(),
+            saved: None,
+            confirmed: 0,
             image_sum: None,
             listener: None,
             folder,
@@ -164,9 +184,20 @@ impl World {
         self.folder.join("store").join("volumes-here")
     }
 
+    /// Where a Docker engine of the scenario's own has its files.
+    pub(crate) fn docker_folder(&self) -> PathBuf {
+        self.folder.join("docker")
+    }
+
     /// The store as the agent is told of it.
     pub(crate) fn store_url(&self) -> String {
         format!("{}://{}", Stage::get().store, self.store_folder().display())
+    }
+
+    /// A file that takes what is free on the small file system of the state or the store.
+    pub(crate) fn filler(&self) -> Result<PathBuf> {
+        let small = machine::mounts_below(&self.folder, None)?.into_iter().next();
+        Ok(small.context("there is no small file system")?.point.join("filler"))
     }
 
     pub(crate) fn configuration_file(&self) -> PathBuf {
@@ -190,12 +221,21 @@ impl World {
 
     /// Starts the agent, and waits until it says that it is online.
     pub(crate) async fn start_agent(&mut self) -> Result<()> {
+        self.start_agent_and_then(async |_| Ok(())).await
+    }
+
+    /// Likewise, with something to do before.
+    pub(crate) async fn start_agent_and_then(
+        &mut self,
+        first: impl AsyncFnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         ensure!(self.agent.is_none(), "the agent runs already");
         if self.watch.is_none() {
             self.watch = Some(self.watcher().await?);
         }
         let mark = self.watch.as_ref().map_or(0, Client::count);
         self.agent = Some(self.launch.start()?);
+        first(self).await?;
         self.online_after(mark).await?;
         if self.store_before.is_none() {
             self.store_before = Some(machine::paths_below(&self.store_folder())?);
@@ -250,7 +290,9 @@ impl World {
 
     /// Ends everything that the scenario has started, and removes everything that it has made.
     pub(crate) fn clear(&mut self) -> Result<()> {
-        self.program = None;
+        self.programs.clear();
+        self.docker = None;
+        self.silent_docker = None;
         self.agent = None;
         self.other = None;
         self.server = None;
@@ -266,6 +308,8 @@ impl World {
                 bail!("cannot remove {}: {error}", folder.display());
             }
         }
+        // Few scenarios have one; without, there is nothing to remove.
+        let _ = fs::remove_file(self.folder.with_extension("below"));
         Ok(())
     }
 

@@ -3,11 +3,11 @@
 use super::{Expected, Ghost};
 use crate::world::kernel::Mount;
 use crate::world::{LIMITS, World};
-use dvs_agent::core::InDoubt;
 use dvs_domain::attachment::Holder;
 use dvs_domain::job::JobKey;
 use dvs_domain::ledger::{AnswerState, JobRecord, Phase};
 use dvs_domain::mount_point::MountPoint;
+use dvs_domain::recovery::InDoubt;
 use dvs_domain::volume::VolumeId;
 
 /// How much must be true.
@@ -37,7 +37,7 @@ impl World {
         if let Some(record) = self.disk.jobs.values().find(owed) {
             return Some(format!("{} is not settled", record.key()));
         }
-        if !self.disk.refusals.is_empty() || !self.broker.is_quiet() {
+        if !self.disk.refusals.is_empty() || !self.broker.is_quiet() || self.agenda.has_publishing() {
             return Some("messages are on their way".to_owned());
         }
         self.senders.unanswered().into_iter().next().map(|message| format!("no answer to {message}"))

@@ -46,6 +46,11 @@ impl Agenda {
         self.entries.keys().next().map(|(at, _)| *at)
     }
 
+    /// Whether a sender is still about to publish something.
+    pub(crate) fn has_publishing(&self) -> bool {
+        self.entries.values().any(|happening| matches!(happening, Happening::Publish(_)))
+    }
+
     /// The next thing that is due at `now`.
     pub(crate) fn take_due(&mut self, now: u64) -> Option<Happening> {
         let entry = self.entries.first_entry()?;

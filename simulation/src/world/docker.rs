@@ -30,7 +30,7 @@ impl Container {
     }
 
     fn as_user(&self, name: usize) -> User {
-        User::Container { name: format!("c{name}"), running: self.running }
+        User::Container { name: format!("c{name}"), running: self.running, process: None }
     }
 }
 

@@ -6,7 +6,7 @@ mod gherkin;
 mod manifests;
 mod papers;
 mod rust;
-mod source;
+pub(crate) mod source;
 mod table;
 
 use std::fs;

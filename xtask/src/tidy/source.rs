@@ -2,7 +2,7 @@
 //! rule can look for words without being fooled by a text that speaks of them.
 
 /// The code of `source`: as many lines, and in each the code at its place.
-pub(super) fn code(source: &str) -> String {
+pub(crate) fn code(source: &str) -> String {
     let letters: Vec<char> = source.chars().collect();
     let mut code = String::with_capacity(source.len());
     let mut at = 0;
@@ -26,6 +26,21 @@ pub(super) fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         !in_word(line[..at].chars().next_back()) && !in_word(line[at + word.len()..].chars().next())
     })
+}
+
+/// The texts in plain quotation marks of `source`, in order, each with the place of its first mark.
+pub(crate) fn literals(source: &str) -> Vec<(usize, String)> {
+    let letters: Vec<char> = source.chars().collect();
+    let mut literals = Vec::new();
+    let mut at = 0;
+    while at < letters.len() {
+        let end = literal_or_comment(&letters, at);
+        if letters[at] == '"' && at + 1 < end {
+            literals.push((at, letters[at + 1..end - 1].iter().collect()));
+        }
+        at = end.max(at + 1);
+    }
+    literals
 }
 
 /// Where the literal or comment that begins at `at` ends. `at` itself: none begins there.
@@ -119,6 +134,12 @@ mod tests {
         ] {
             assert_eq!(code(source), expected, "{source}");
         }
+    }
+
+    #[test]
+    fn literals_are_read_and_comments_are_not() {
+        let found = literals("a(\"b\", 'c', \"\"); // \"d\"\n\"e\"");
+        assert_eq!(found, [(2, "b".to_owned()), (12, String::new()), (24, "e".to_owned())]);
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl RealDocker {
     /// Those of `users` that this test made, by what it called them: this machine may have others.
     pub(crate) fn ours(&self, users: Vec<User>) -> Vec<String> {
         let ours = users.into_iter().filter_map(|user| {
-            let User::Container { name, running } = user else { return None };
+            let User::Container { name, running, .. } = user else { return None };
             let what = name.strip_prefix(&self.prefix)?.trim_start_matches(|c: char| !c.is_alphabetic());
             Some(format!("{what} {}", if running { "runs" } else { "does not run" }))
         });

@@ -33,11 +33,11 @@ pub(crate) fn volume_a() -> VolumeId {
 }
 
 pub(crate) fn running(name: &str) -> User {
-    User::Container { name: name.to_owned(), running: true }
+    User::Container { name: name.to_owned(), running: true, process: None }
 }
 
 pub(crate) fn stopped(name: &str) -> User {
-    User::Container { name: name.to_owned(), running: false }
+    User::Container { name: name.to_owned(), running: false, process: None }
 }
 
 /// A container of a list that has `source` bound as Docker binds it unless told otherwise.
@@ -92,6 +92,14 @@ struct Shared {
 impl FakeEngine {
     /// An engine that does with each request, given as its path without the version, what `answer` says.
     pub(crate) fn that(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+        Self::that_sees_versions(move |path| {
+            let rest = path.strip_prefix("/v1.").and_then(|path| path.find('/').map(|at| &path[at..]));
+            answer(rest.unwrap_or(path))
+        })
+    }
+
+    /// The same, where the path has the version too.
+    pub(crate) fn that_sees_versions(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
         let folder = folder();
         let listener = UnixListener::bind(folder.path().join("a sock ü")).unwrap();
         let shared = Arc::new(Shared {
@@ -175,10 +183,7 @@ fn listen(listener: &UnixListener, shared: &Arc<Shared>) {
 fn serve(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> {
     while let Some(target) = request(&mut stream)? {
         shared.asked.lock().unwrap().push(target.clone());
-        let path = target.split('?').next().unwrap_or_default();
-        let path =
-            path.strip_prefix("/v1.").and_then(|path| path.find('/').map(|at| &path[at..])).unwrap_or(path);
-        match (shared.answer)(path) {
+        match (shared.answer)(target.split('?').next().unwrap_or_default()) {
             Reply::Json(body) => write(&mut stream, 200, body.len(), &body)?,
             Reply::Late(time, body) => {
                 // Waits for nothing: this is how slow it is.

@@ -5,8 +5,9 @@
 //! - Processes whose working directory, root, program, open files or mapped files are on it: recognised by the
 //!   device of the file, where no other file system has it, also after a lazy unmount; else by the number of the
 //!   mount that the file is on, in whichever namespace that is.
-//! - Other mount namespaces with a mount of it. While the volume is mounted here, copies that follow this
-//!   namespace are left out: they hold nothing. Once it is not, every copy that is still listed holds it.
+//! - Other mount namespaces with a mount of it, each by one process and not by all of them. While the volume is
+//!   mounted here, copies that follow this namespace are left out: they hold nothing. Once it is not, every copy
+//!   that is still listed holds it.
 //!
 //! Not seen: processes outside this process's PID namespace, a namespace without a process, a bound Unix socket,
 //! a swap file, a loop device on an image in the volume, a device opened without a mount; a btrfs that was taken
@@ -81,18 +82,16 @@ pub(crate) fn find(roots: &Roots, kind: &SourceKind, mount_point: &MountPoint, s
     let Some((trace, top)) = recognise(roots, kind, mount_point, &table) else { return };
     mounts(&table, &trace, top, search);
     let namespaces = Namespace::all(search);
-    if top.is_none() {
-        other_namespaces(&namespaces, search, |entry, _| trace.fits(entry));
+    let keeping = keeping(&table, &namespaces, &trace, top);
+    for namespace in &keeping {
+        if let Some((id, name)) = namespace.members.iter().find_map(|id| Some((*id, process::name_of(*id)?)))
+        {
+            search.add(User::Namespace { id, name });
+        }
     }
-    processes(&namespaces, &wanted(&table, &namespaces, &trace, top), search);
-    if let Some(mount) = top.and_then(|top| table.entry(top.mount))
-        && search.users().is_empty()
-    {
-        let followers = Followers::of(mount, &table, &namespaces);
-        other_namespaces(&namespaces, search, |entry, theirs| {
-            trace.fits(entry) && !followers.include(entry, theirs)
-        });
-    }
+    let others =
+        namespaces.iter().filter(|namespace| !keeping.iter().any(|kept| std::ptr::eq(*kept, *namespace)));
+    processes(others, &wanted(&table, &namespaces, &trace, top), search);
 }
 
 /// How mounts of the source are recognised, and the one at `mount_point`, if it is there. The source is open no
@@ -141,10 +140,10 @@ fn wanted<'a>(
     wanted
 }
 
-fn processes(namespaces: &[Namespace], wanted: &Wanted<'_>, search: &Search) {
+/// Tells the processes in `namespaces` that have something on it.
+fn processes<'a>(namespaces: impl Iterator<Item = &'a Namespace>, wanted: &Wanted<'_>, search: &Search) {
     let own = std::process::id();
-    let members =
-        namespaces.iter().flat_map(|namespace| namespace.members.iter().map(move |id| (*id, namespace)));
+    let members = namespaces.flat_map(|namespace| namespace.members.iter().map(move |id| (*id, namespace)));
     for (id, namespace) in members.filter(|(id, _)| *id != own) {
         if search.is_over() {
             return;
@@ -157,21 +156,26 @@ fn processes(namespaces: &[Namespace], wanted: &Wanted<'_>, search: &Search) {
     }
 }
 
-/// Tells the other namespaces that have a mount which `holds`.
-fn other_namespaces(
-    namespaces: &[Namespace],
-    search: &Search,
-    holds: impl Fn(&MountEntry, &MountTable) -> bool,
-) {
-    for namespace in namespaces.iter().filter(|namespace| !namespace.is_ours) {
-        let table = &namespace.table;
-        if table.entries().iter().any(|entry| holds(entry, table))
-            && let Some((id, name)) =
-                namespace.members.iter().find_map(|id| Some((*id, process::name_of(*id)?)))
-        {
-            search.add(User::Namespace { id, name });
-        }
-    }
+/// The other namespaces that keep the file system, whatever becomes of the mount here.
+fn keeping<'a>(
+    table: &MountTable,
+    namespaces: &'a [Namespace],
+    trace: &Trace,
+    top: Option<Top>,
+) -> Vec<&'a Namespace> {
+    let followers = match top.map(|top| table.entry(top.mount)) {
+        None => None,
+        Some(Some(mount)) => Some(Followers::of(mount, table, namespaces)),
+        // It has just gone: who follows it cannot be told.
+        Some(None) => return Vec::new(),
+    };
+    let follows = |entry: &MountEntry, theirs: &MountTable| {
+        followers.as_ref().is_some_and(|followers| followers.include(entry, theirs))
+    };
+    let keeps = |theirs: &MountTable| {
+        theirs.entries().iter().any(|entry| trace.fits(entry) && !follows(entry, theirs))
+    };
+    namespaces.iter().filter(|namespace| !namespace.is_ours && keeps(&namespace.table)).collect()
 }
 
 #[cfg(test)]

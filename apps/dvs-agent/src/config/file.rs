@@ -1,5 +1,6 @@
 //! The configuration file: TOML, every key known. All that is wrong with it is told at once.
 
+use super::ENGINE_SECONDS;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,9 @@ pub(super) struct FileSettings {
     pub(super) certificate_file: Option<PathBuf>,
     pub(super) key_file: Option<PathBuf>,
     pub(super) keep_alive_seconds: Option<u64>,
+    pub(super) docker: Option<String>,
+    pub(super) podman: Option<String>,
+    pub(super) engine_seconds: Option<u64>,
     /// `[topics]`: word → spelling.
     pub(super) topics: BTreeMap<&'static str, String>,
     pub(super) workers: Option<u64>,
@@ -75,7 +79,8 @@ impl FileSettings {
             mount_roots: top.texts("mount_roots"),
             ..Self::default()
         };
-        let [mqtt, topics, limits] = ["mqtt", "topics", "limits"].map(|name| top.table(name));
+        let [mqtt, engines, topics, limits] =
+            ["mqtt", "engines", "topics", "limits"].map(|name| top.table(name));
         top.end();
         let mut mqtt = Section::new(file, "mqtt.", mqtt, problems);
         settings.client_id = mqtt.text("client_id");
@@ -86,6 +91,11 @@ impl FileSettings {
         settings.key_file = mqtt.text("key_file").map(PathBuf::from);
         settings.keep_alive_seconds = mqtt.number("keep_alive_seconds", 5, 65_535);
         mqtt.end();
+        let mut engine = Section::new(file, "engines.", engines, problems);
+        settings.docker = engine.text("docker");
+        settings.podman = engine.text("podman");
+        settings.engine_seconds = engine.number("seconds", *ENGINE_SECONDS.start(), *ENGINE_SECONDS.end());
+        engine.end();
         let mut words = Section::new(file, "topics.", topics, problems);
         for word in TOPIC_WORDS {
             settings.topics.extend(words.text(word).map(|spelling| (word, spelling)));
@@ -190,18 +200,21 @@ mod tests {
         let (settings, problems) = parse(
             "broker = 'b'\nnode = 'n'\nstate = '/s'\nstores = ['a=fake:///x']\nmount_roots = ['/data']\n\
              [mqtt]\nclient_id = 'c'\nuser = 'u'\npassword_file = '/p'\nkeep_alive_seconds = 5\n\
+             [engines]\ndocker = '/d'\npodman = 'none'\nseconds = 30\n\
              [topics]\nsip = 'brokers'\n\
              [limits]\nworkers = 2\nqueue = 3\njob_seconds = 4\nstop_seconds = 0\nremembered_jobs = 20000\nremembered_days = 8\n",
         );
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(settings.topics, BTreeMap::from([("sip", "brokers".to_owned())]));
+        assert_eq!((settings.docker.as_deref(), settings.engine_seconds), (Some("/d"), Some(30)));
         assert_eq!((settings.workers, settings.remembered_days), (Some(2), Some(8)));
     }
 
     #[test]
     fn all_problems_are_told_at_once_and_unknown_keys_with_the_nearest_one() {
         let (_, problems) = parse(
-            "brokr = 'b'\nnode = 1\n[limits]\nworker = 2\nqueue = 0\njob_seconds = 111\n[mqtt]\npassword = 'x'\n",
+            "brokr = 'b'\nnode = 1\n[limits]\nworker = 2\nqueue = 0\njob_seconds = 111\n[mqtt]\npassword = 'x'\n\
+             [engines]\nseconds = 31\npodmann = ''\n",
         );
         assert_eq!(
             problems,
@@ -209,6 +222,8 @@ mod tests {
                 "`dvs.toml`: `node` must be text",
                 "`dvs.toml`: there is no key `brokr`; did you mean `broker`?",
                 "`dvs.toml`: there is no key `mqtt.password`; did you mean `mqtt.password_file`?",
+                "`dvs.toml`: `engines.seconds` must be a whole number from 1 to 30",
+                "`dvs.toml`: there is no key `engines.podmann`; did you mean `engines.podman`?",
                 "`dvs.toml`: `limits.queue` must be a whole number from 1 to 100000",
                 "`dvs.toml`: `limits.job_seconds` must be a whole number from 1 to 110",
                 "`dvs.toml`: there is no key `limits.worker`; did you mean `limits.workers`?",

@@ -1,6 +1,7 @@
 //! The flags of the agent. Every one may be absent; flags win over the environment, the environment over the
 //! file.
 
+use super::ENGINE_SECONDS;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -28,6 +29,15 @@ pub struct AgentFlags {
     /// One more place below which volumes may be mounted
     #[arg(long, value_name = "DIR")]
     pub mount_root: Vec<String>,
+    /// Docker's socket, which then has to answer, or `none` [default: /var/run/docker.sock, once it is there]
+    #[arg(long, env = "DOCKER_HOST", value_name = "SOCKET")]
+    pub docker: Option<String>,
+    /// The socket of Podman's API, such as /run/podman/podman.sock, or `none` [default: none]
+    #[arg(long, env = "CONTAINER_HOST", value_name = "SOCKET")]
+    pub podman: Option<String>,
+    /// How long a container engine may take to answer [default: 3]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(ENGINE_SECONDS))]
+    pub engine_seconds: Option<u64>,
     /// The MQTT client
     #[arg(long, value_name = "CLIENT", value_parser = ["rumqttc", "paho"])]
     pub mqtt_client: Option<String>,

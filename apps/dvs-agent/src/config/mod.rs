@@ -17,6 +17,7 @@ use file::FileSettings;
 use settle::{names_broker, settle};
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use url::Url;
 
@@ -26,6 +27,9 @@ pub const CONFIG_FILE: &str = "/etc/dvs/dvs.toml";
 pub const STATE_FOLDER: &str = "/var/lib/dvs";
 /// Where the agent answers the command line, unless `--state` moves it.
 pub const SOCKET: &str = "/run/dvs/agent.sock";
+
+/// How long a container engine may be given to answer, in seconds: a sender waits for it.
+const ENGINE_SECONDS: RangeInclusive<u64> = 1..=30;
 
 /// The longest path of a Unix socket, in bytes: `sun_path` has 108, and ends with a zero.
 const SOCKET_BYTES_MAX: usize = 107;
@@ -53,6 +57,8 @@ pub struct Settings {
     pub stores: Vec<(StoreName, Url)>,
     /// Where jobs may mount.
     pub roots: AllowedRoots,
+    /// Who is asked for containers.
+    pub engines: EngineSettings,
     /// The ledger's limits.
     pub limits: Limits,
     /// The engine's limits.
@@ -66,6 +72,28 @@ pub enum BrokerChoice {
     At(BrokerUrl),
     /// A broker inside the agent, listening there.
     Embedded(SocketAddr),
+}
+
+/// Which container engines are asked who uses a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Docker.
+    pub docker: DockerChoice,
+    /// The socket of Podman's API, if it is asked.
+    pub podman: Option<PathBuf>,
+    /// How long an engine has for all that is asked of it for one job, in seconds.
+    pub seconds: u64,
+}
+
+/// Where Docker is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DockerChoice {
+    /// At its usual place, once it is there.
+    Usual,
+    /// There, and it has to answer.
+    At(PathBuf),
+    /// Nowhere.
+    Nowhere,
 }
 
 /// What is wrong with the settings: each line is one problem.
@@ -130,7 +158,9 @@ impl Settings {
         let mut problems = Vec::new();
         let file = read_file(flags.config.as_deref(), &mut problems);
         if !names_broker(flags, &file) {
-            problems.push("no broker is named: `-b BROKER`, MQTT_BROKER or `broker` in the file".to_owned());
+            let missing = "no broker is named: `-b BROKER`, MQTT_BROKER or `broker` in the file; \
+                           `dvs --help` tells more";
+            problems.push(missing.to_owned());
         }
         let settled = settle(flags, environment, file, &mut problems);
         let with_broker =
@@ -196,6 +226,28 @@ mod tests {
         assert_eq!((settings.limits.workers, settings.limits.queue), (2, Limits::default().queue));
         assert_eq!(settings.client_id, "dvs-n1");
         assert_eq!(settings.socket, PathBuf::from(SOCKET));
+    }
+
+    #[test]
+    fn engines_are_named_by_flag_environment_or_file_and_nothing_is_taken_for_a_socket() {
+        let usual = gather(&AgentFlags::default(), "").unwrap().engines;
+        let expected = EngineSettings { docker: DockerChoice::Usual, podman: None, seconds: 3 };
+        assert_eq!(usual, expected);
+        let file = "[engines]\ndocker = 'unix:///run/d.sock'\npodman = '/run/p.sock'\nseconds = 7\n";
+        let at = |path: &str| DockerChoice::At(PathBuf::from(path));
+        let podman = Some(PathBuf::from("/run/p.sock"));
+        let expected = EngineSettings { docker: at("/run/d.sock"), podman: podman.clone(), seconds: 7 };
+        let named = |docker: &str| AgentFlags { docker: Some(docker.to_owned()), ..AgentFlags::default() };
+        assert_eq!(gather(&named(""), file).unwrap().engines, expected, "an empty variable counts as absent");
+        let flags =
+            AgentFlags { podman: Some("none".to_owned()), engine_seconds: Some(9), ..named("/f.sock") };
+        let expected = EngineSettings { docker: at("/f.sock"), podman: None, seconds: 9 };
+        assert_eq!(gather(&flags, file).unwrap().engines, expected);
+        assert_eq!(gather(&named("none"), file).unwrap().engines.docker, DockerChoice::Nowhere);
+        for elsewhere in ["tcp://127.0.0.1:2375", "ssh://host", "docker.sock", "None"] {
+            let Problems(problems) = gather(&named(elsewhere), "").unwrap_err();
+            assert!(problems[0].contains(elsewhere) && problems[0].contains("--docker none"), "{problems:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! How flags, environment and file become settings. Whatever is wrong is noted, and the rest is looked at too.
 
 use super::file::FileSettings;
-use super::{AgentFlags, BrokerChoice, Environment, SOCKET_BYTES_MAX, STATE_FOLDER, Settings, socket_of};
+use super::{
+    AgentFlags, BrokerChoice, DockerChoice, EngineSettings, Environment, SOCKET_BYTES_MAX, STATE_FOLDER,
+    Settings, socket_of,
+};
 use crate::core::EngineLimits;
+use dvs_docker_engine::ContainerEngines;
 use dvs_domain::failure::Failure;
 use dvs_domain::ledger::Limits;
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
@@ -11,6 +15,9 @@ use dvs_job_json::{TopicWords, Topics};
 use dvs_mqtt_rumqttc::{BrokerUrl, Credentials, KEEP_ALIVE_SECONDS, TlsFiles};
 use std::path::{Path, PathBuf};
 use url::Url;
+
+/// Says that an engine is not asked.
+const NO_ENGINE: &str = "none";
 
 pub(super) fn settle(
     flags: &AgentFlags,
@@ -36,6 +43,7 @@ pub(super) fn settle(
         .into_iter()
         .filter_map(|root| note(MountPoint::new(root), "mount root", problems))
         .collect();
+    let engines = settle_engines(flags, file.docker, file.podman, file.engine_seconds, problems);
     let mut limits = Limits::default();
     let usize_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     limits.workers = file.workers.map_or(limits.workers, usize_of);
@@ -60,6 +68,7 @@ pub(super) fn settle(
         state: moved.unwrap_or_else(|| PathBuf::from(STATE_FOLDER)),
         stores,
         roots: AllowedRoots::with(mount_roots),
+        engines,
         limits,
         engine_limits: EngineLimits { stop_seconds: file.stop_seconds.unwrap_or(60) },
     })
@@ -95,6 +104,46 @@ fn settle_socket(state: Option<&Path>, problems: &mut Vec<String>) -> PathBuf {
         ));
     }
     socket
+}
+
+fn settle_engines(
+    flags: &AgentFlags,
+    docker_in_file: Option<String>,
+    podman_in_file: Option<String>,
+    seconds_in_file: Option<u64>,
+    problems: &mut Vec<String>,
+) -> EngineSettings {
+    let mut settled = |name: &str, flag: &Option<String>, in_file: Option<String>| {
+        let text = flag.clone().filter(|text| !text.is_empty()).or(in_file)?;
+        Some(settle_engine(name, &text, problems))
+    };
+    let docker = settled("docker", &flags.docker, docker_in_file);
+    let podman = settled("podman", &flags.podman, podman_in_file);
+    EngineSettings {
+        docker: match docker {
+            None => DockerChoice::Usual,
+            Some(Some(socket)) => DockerChoice::At(socket),
+            Some(None) => DockerChoice::Nowhere,
+        },
+        podman: podman.flatten(),
+        seconds: flags.engine_seconds.or(seconds_in_file).unwrap_or(ContainerEngines::ENGINE_SECONDS_MAX),
+    }
+}
+
+/// The socket that `text` names, as a path or as container tools write it. An engine that is reached otherwise is
+/// refused: taking it for absent would be guessing that its containers use nothing.
+fn settle_engine(name: &str, text: &str, problems: &mut Vec<String>) -> Option<PathBuf> {
+    if text == NO_ENGINE {
+        return None;
+    }
+    let socket = Path::new(text.strip_prefix("unix://").unwrap_or(text));
+    if !socket.is_absolute() {
+        problems.push(format!(
+            "`{text}` is no Unix socket of this host at which `{name}` could be asked: name one, \
+             `--{name} /path/to.sock`, or ask none, `--{name} {NO_ENGINE}`"
+        ));
+    }
+    Some(socket.to_owned())
 }
 
 /// Whether anything says where jobs come from, well or badly.

@@ -5,6 +5,7 @@
 use super::Worker;
 use super::admission::admit;
 use super::control::JobControl;
+use crate::failpoint::between;
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
@@ -104,6 +105,8 @@ pub struct Engine {
     /// What could not be recorded and must be, with what follows from it: tried again at every tick, and before
     /// anything else is recorded.
     deferred: VecDeque<Vec<Effect>>,
+    /// What is recorded with whatever is recorded next, or at the next tick.
+    noted: Vec<Change>,
     stopping: bool,
 }
 
@@ -122,6 +125,7 @@ impl Engine {
             answers_in_flight: 0,
             taking: Vec::new(),
             deferred: VecDeque::new(),
+            noted: Vec::new(),
             stopping: false,
         }
     }
@@ -167,6 +171,7 @@ impl Engine {
                 Ok(None) | Err(_) => break,
             }
         }
+        self.record_noted().await;
     }
 
     async fn take(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
@@ -178,6 +183,7 @@ impl Engine {
             decided.push(self.ledger.on(event, now));
         }
         self.perform_all(decided).await;
+        between("agent.taken");
         for (_, taken) in self.taking.drain(..) {
             let _gone = taken.send(()); // A door that went away does not acknowledge: the broker repeats.
         }
@@ -186,9 +192,11 @@ impl Engine {
     async fn handle(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.parts.clock.now();
         let mut decided = Vec::new();
+        let mut ticked = false;
         for event in events {
+            ticked |= event == Event::Tick;
             match &event {
-                Event::Ended { key, .. } | Event::Released(key) => {
+                Event::Ended { key, .. } | Event::Released { key, .. } => {
                     self.running.remove(key);
                 }
                 Event::Acknowledged(_) => self.answers_in_flight = self.answers_in_flight.saturating_sub(1),
@@ -197,6 +205,9 @@ impl Engine {
             decided.push(self.ledger.on(event, now));
         }
         self.perform_all(decided).await;
+        if ticked || self.noted.len() >= EngineLimits::BATCH {
+            self.record_noted().await;
+        }
     }
 
     fn event_of(&self, arrival: Arrival) -> Event {
@@ -217,11 +228,9 @@ impl Engine {
     /// be recorded before goes first: an older state of a job must never follow a newer one.
     async fn perform_all(&mut self, decided: Vec<Vec<Effect>>) {
         let decided: Vec<Vec<Effect>> = self.deferred.drain(..).chain(decided).collect();
-        let records = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Record(_)));
         if decided.iter().filter(|effects| records(effects)).count() > 1 {
-            let changes: Vec<Change> =
-                decided.iter().flatten().filter_map(recorded).flatten().cloned().collect();
-            if self.parts.journal.commit(&changes).await.is_ok() {
+            if self.commit(&changes_of(decided.iter().flatten())).await.is_ok() {
+                between("agent.recorded");
                 for effect in decided.into_iter().flatten() {
                     self.act(effect).await;
                 }
@@ -236,22 +245,43 @@ impl Engine {
     }
 
     async fn perform(&mut self, effects: Vec<Effect>, refused: &mut BTreeMap<JobKey, FailureReport>) {
-        let changes: Vec<Change> = effects.iter().filter_map(recorded).flatten().cloned().collect();
-        if !changes.is_empty()
-            && let Err(failure) = self.record(&changes).await
-        {
+        let changes = changes_of(&effects);
+        if !records(&effects) {
+            self.noted.extend(changes);
+        } else if let Err(failure) = self.record(&changes).await {
             return self.not_recorded(&changes, effects, &failure, refused).await;
         }
+        between("agent.recorded");
         for effect in effects {
             self.act(effect).await;
         }
     }
 
-    async fn record(&self, changes: &[Change]) -> Result<(), Failure> {
+    async fn record(&mut self, changes: &[Change]) -> Result<(), Failure> {
         if self.deferred.is_empty() {
-            return self.parts.journal.commit(changes).await.map_err(|failure| failure.at_step("record"));
+            return self.commit(changes).await.map_err(|failure| failure.at_step("record"));
         }
         Err(Failure::new(FailureCode::Busy, "the journal could not be written before").at_step("record"))
+    }
+
+    /// Makes `changes` durable, and before them what was noted.
+    async fn commit(&mut self, changes: &[Change]) -> Result<(), Failure> {
+        if self.noted.is_empty() {
+            return self.parts.journal.commit(changes).await;
+        }
+        let all = [self.noted.as_slice(), changes].concat();
+        self.parts.journal.commit(&all).await?;
+        self.noted.clear();
+        Ok(())
+    }
+
+    /// What cannot be recorded now stays noted.
+    async fn record_noted(&mut self) {
+        if !self.noted.is_empty()
+            && let Err(failure) = self.commit(&[]).await
+        {
+            tracing::warn!(code = %failure.code(), "acknowledgements are not recorded yet: {}", failure.chain());
+        }
     }
 
     async fn not_recorded(
@@ -294,7 +324,7 @@ impl Engine {
 
     async fn act(&mut self, effect: Effect) {
         match effect {
-            Effect::Record(_) => {} // Done before, all at once.
+            Effect::Record(_) | Effect::Note(_) => {} // Done before, all at once.
             Effect::Answer(id, answer) => self.answer(id, answer).await,
             Effect::Work(job, attempt) => self.work(job, attempt),
             Effect::Abandon(key) => {
@@ -308,6 +338,7 @@ impl Engine {
 
     /// Hands the answer over before anything that follows is done, and waits for the broker aside.
     async fn answer(&mut self, id: AnswerId, answer: Answer) {
+        between("agent.answer");
         log_answer(&answer);
         self.answers_in_flight += 1;
         let answers = Arc::clone(&self.parts.answers);
@@ -328,6 +359,7 @@ impl Engine {
         }
         tokio::spawn(async move {
             published.await;
+            between("agent.acknowledged");
             let _stopped = tell.send(Event::Acknowledged(id)); // Not told: it is sent again after the restart.
         });
     }
@@ -336,6 +368,7 @@ impl Engine {
         if self.stopping {
             return; // It is on disk: the next start works on it.
         }
+        between("agent.work");
         let control = Arc::new(JobControl::default());
         self.running.insert(job.key(), Arc::clone(&control));
         let worker = Arc::clone(&self.parts.worker);
@@ -348,8 +381,10 @@ impl Engine {
                         Failure::new(FailureCode::Internal, "a defect stopped the work; the log has it");
                     Event::failed(job.key(), &defect, None)
                 }
-                Err(_) => Event::Released(job.key()),
+                // What it had begun is there: the ledger has it undone.
+                Err(_) => Event::Released { key: job.key(), undone: false },
             };
+            between("agent.ended");
             let _stopped = tell.send(event);
         });
     }
@@ -362,11 +397,17 @@ fn shown_id(arrival: &Arrival) -> Option<ShownId> {
     }
 }
 
-fn recorded(effect: &Effect) -> Option<&Vec<Change>> {
-    match effect {
-        Effect::Record(changes) => Some(changes),
-        _ => None,
-    }
+/// Whether something waits for what is to be recorded.
+fn records(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Record(_)))
+}
+
+fn changes_of<'a>(effects: impl IntoIterator<Item = &'a Effect>) -> Vec<Change> {
+    let changes = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Record(changes) | Effect::Note(changes) => Some(changes),
+        Effect::Answer(..) | Effect::Work(..) | Effect::Abandon(_) => None,
+    });
+    changes.flatten().cloned().collect()
 }
 
 fn refused(refusal: Refusal) -> Event {

@@ -4,15 +4,13 @@
 mod admission;
 mod control;
 mod engine;
-mod engines;
 mod node;
 mod start;
 mod stores;
 mod work;
 
 pub use engine::{Arrivals, Engine, EngineLimits, EngineParts, Intake, intake};
-pub use engines::NoEngines;
 pub use node::Node;
-pub use start::{InDoubt, Started};
+pub use start::Started;
 pub use stores::Stores;
 pub use work::Worker;

@@ -1,20 +1,25 @@
 //! Start: every volume of this node that should be attached is attached, or its mount point is guarded and the
 //! trouble reported. Waits for no broker and no container engine.
 
+use super::work::report;
 use super::{Stores, Worker};
-use dvs_domain::attachment::{Attachment, Holder};
+use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{JobKey, JobRequest, Target};
-use dvs_domain::ledger::{JobRecord, Phase};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::StoreName;
+use dvs_domain::ports::{Mounted, Source, Survey};
+use dvs_domain::recovery::{CutOff, InDoubt, Rule, Situation, Standing, rule};
 use dvs_domain::volume::Entry;
 use futures::StreamExt;
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Volumes that are attached side by side.
-const ATTACHING_AT_ONCE: usize = 8;
+/// Volumes that are attached side by side: mostly they wait for a disk, or share what a store finds out for all.
+const ATTACHING_AT_ONCE: usize = 32;
+
+/// How long each of the two steps may take by which a volume is attached: longer than a store's own limit for
+/// checking a large file system, and only so that nothing hangs for ever.
+const STEP_SECONDS_MAX: u64 = 7 * 60 * 60;
 
 /// What a start came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,55 +28,6 @@ pub struct Started {
     pub attached: usize,
     /// Volumes that should be and are not.
     pub troubled: usize,
-}
-
-/// What jobs are about that a restart has cut off: done again, or undone, by those jobs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InDoubt {
-    creates: BTreeSet<JobKey>,
-    deletes: Vec<Target>,
-}
-
-impl InDoubt {
-    /// What `jobs` are about, as far as a restart has cut them off.
-    #[must_use]
-    pub fn of<'a>(jobs: impl IntoIterator<Item = &'a JobRecord>) -> Self {
-        let mut in_doubt = Self::default();
-        for record in jobs {
-            let cut_off = match &record.phase {
-                Phase::Accepted => true,
-                Phase::Finished(finished) => finished.owes_undo,
-            };
-            match &record.job.request {
-                JobRequest::Create(_) if cut_off => {
-                    in_doubt.creates.insert(record.key());
-                }
-                JobRequest::Delete(delete) if cut_off => {
-                    in_doubt.deletes.push(delete.target.clone());
-                }
-                JobRequest::Create(_) | JobRequest::Delete(_) => {}
-            }
-        }
-        in_doubt
-    }
-
-    /// Whether a create has meant this attachment that has not ended.
-    #[must_use]
-    pub fn is_being_made(&self, attachment: &Attachment) -> bool {
-        attachment.holders.iter().any(|holder| match holder {
-            Holder::Job(key) => self.creates.contains(key),
-            Holder::Docker(_) => false,
-        })
-    }
-
-    /// Whether a delete may have been decided of what is attached there.
-    #[must_use]
-    pub fn is_being_deleted(&self, attachment: &Attachment) -> bool {
-        self.deletes.iter().any(|target| match target.mount_point() {
-            Some(mount_point) => *mount_point == attachment.mount_point,
-            None => target.given_name() == Some(&attachment.volume.name),
-        })
-    }
 }
 
 impl Worker {
@@ -94,32 +50,69 @@ impl Worker {
         started
     }
 
-    /// Whether the volume is attached; `None` when that is its job's business.
+    /// Whether the volume is attached; `None` when it need not be, or that is its job's business.
     async fn start_one(&self, attachment: &Attachment, in_doubt: &InDoubt) -> Option<bool> {
-        if in_doubt.is_being_made(attachment) {
-            return None;
-        }
-        let Err(failure) = self.attach_again(attachment).await else {
-            self.node.note(&attachment.mount_point, None);
-            return Some(true);
+        let cut_off = in_doubt.about(attachment);
+        let source = match cut_off {
+            CutOff::Create => None,
+            CutOff::Nothing | CutOff::Delete => Some(self.source_of(attachment).await),
         };
-        if in_doubt.is_being_deleted(attachment) && failure.code() == FailureCode::NotFound {
-            return None; // Its delete was decided: the job clears away.
+        let standing =
+            |source: &Result<Source, Failure>| Standing::of(source.as_ref().err().map(Failure::code));
+        let is_void = self.is_void(attachment).await;
+        let situation = Situation { cut_off, volume: source.as_ref().map(standing), is_void };
+        let shown = match (rule(situation), source) {
+            (Rule::LeaveToJob, _) | (_, None) => return None,
+            (Rule::Forget, _) => {
+                report(self.clear_away(attachment).await);
+                return None;
+            }
+            (Rule::Attach, Some(Ok(source))) => self.show_at_start(&source, attachment).await,
+            (Rule::Attach | Rule::Guard, Some(source)) => source.map(drop),
+        };
+        match shown {
+            Ok(()) => self.node.note(&attachment.mount_point, None),
+            Err(failure) => {
+                self.guard_and_note(attachment, failure).await;
+                return Some(false);
+            }
         }
-        self.guard_and_note(attachment, failure).await;
-        Some(false)
+        Some(true)
+    }
+
+    /// Includes checking the file system where that is due.
+    async fn source_of(&self, attachment: &Attachment) -> Result<Source, Failure> {
+        let id = &attachment.volume;
+        in_time(async { self.stores.get(&id.store)?.source(&id.name).await }).await
+    }
+
+    async fn show_at_start(&self, source: &Source, attachment: &Attachment) -> Result<(), Failure> {
+        in_time(async {
+            let survey = self.attachments.survey(&attachment.mount_point).await?;
+            self.attachments.attach(source, &attachment.mount_point, &survey.missing).await
+        })
+        .await
+    }
+
+    /// Whether only ids of Docker hold it, which were void with the reboot that has unmounted it.
+    async fn is_void(&self, attachment: &Attachment) -> bool {
+        let is_mounted = |survey: Survey| matches!(survey.mounted, Some(Mounted::Something(_)));
+        attachment.is_held_by_docker_only()
+            && self.attachments.survey(&attachment.mount_point).await.is_ok_and(|survey| !is_mounted(survey))
     }
 
     /// A volume that should be attached is not, because of `failure`.
     pub(in crate::core) async fn guard_and_note(&self, attachment: &Attachment, failure: Failure) -> Failure {
-        let failure = match self.guard(&attachment.mount_point).await {
-            Ok(()) => failure,
-            Err(unguarded) => failure.undo_failed(unguarded.at_step("guard")),
+        let (failure, guarded) = match self.guard(&attachment.mount_point).await {
+            Ok(()) => (failure, "its mount point is guarded"),
+            Err(unguarded) => {
+                (failure.undo_failed(unguarded.at_step("guard")), "its mount point cannot be guarded")
+            }
         };
         self.node.note(&attachment.mount_point, Some(failure.report()));
         tracing::error!(
             volume = %attachment.volume, mount_point = %attachment.mount_point, code = %failure.code(),
-            "not attached, and its mount point is guarded: {}", failure.chain()
+            "not attached, and {guarded}: {}", failure.chain()
         );
         failure
     }
@@ -154,4 +147,13 @@ async fn report_damaged_of(name: &StoreName, stores: &Stores) {
         }
         Err(failure) => tracing::error!(store = %name, code = %failure.code(), "{}", failure.chain()),
     }
+}
+
+/// What takes longer goes on by itself; the start does not wait for it any more.
+async fn in_time<T>(step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = |_| {
+        Err(Failure::new(FailureCode::Timeout, format!("it did not end within {STEP_SECONDS_MAX} s"))
+            .at_step("attach"))
+    };
+    tokio::time::timeout(Duration::from_secs(STEP_SECONDS_MAX), step).await.unwrap_or_else(late)
 }

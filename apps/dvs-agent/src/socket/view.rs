@@ -1,7 +1,7 @@
 //! What the socket shows of volumes. The spelling of these keys is a promise to scripts: `dvs ls --json`.
 
 use crate::core::{Node, Stores};
-use dvs_domain::failure::{Failure, FailureReport};
+use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::{Claim, ClaimKind, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Provision, Volume, VolumeId};
@@ -190,6 +190,9 @@ fn attached_or_not(
     let trouble = attachment.as_ref().and_then(|attachment| node.trouble_at(&attachment.mount_point));
     let (state, reason) = match (broken, &attachment, trouble) {
         (Some((state, reason)), ..) => (state, Some(reason)),
+        (None, Some(_), Some(trouble)) if trouble.code == FailureCode::Damaged => {
+            ("damaged", Some(trouble.error))
+        }
         (None, Some(_), Some(trouble)) => ("not-attached", Some(trouble.error)),
         (None, Some(_), None) => ("attached", None),
         (None, None, _) => ("unattached", None),

@@ -1,7 +1,7 @@
 //! A whole core over parts that live in memory: what it says, remembers and mounts can be looked at.
 
 use async_trait::async_trait;
-use dvs_agent::core::{Engine, EngineLimits, EngineParts, InDoubt, Intake, Node, Stores, Worker, intake};
+use dvs_agent::core::{Engine, EngineLimits, EngineParts, Intake, Node, Stores, Worker, intake};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
 use dvs_domain::ledger::{Ledger, Limits};
@@ -11,6 +11,7 @@ use dvs_domain::ports::{
     Answers, Arrival, Attachments, Change, Clock, Detached, JobIntake, Journal, Mounted, Remembered, Source,
     SourceKind, Survey, VolumeStore, VolumeUsers,
 };
+use dvs_domain::recovery::InDoubt;
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::user::User;
@@ -241,6 +242,7 @@ pub(crate) struct MemoryMounts {
     pub(crate) guarded: Mutex<BTreeSet<MountPoint>>,
     pub(crate) refuses: Mutex<Option<FailureCode>>,
     pub(crate) is_held: AtomicBool,
+    pub(crate) holders: Mutex<Vec<User>>,
     pub(crate) gate_is_closed: AtomicBool,
     pub(crate) gate: Notify,
     pub(crate) waiting: AtomicU64,
@@ -312,7 +314,7 @@ impl Attachments for MemoryMounts {
     }
 
     async fn holders_of(&self, _: &Source, _: &MountPoint) -> Vec<User> {
-        Vec::new()
+        self.holders.lock().unwrap().clone()
     }
 }
 

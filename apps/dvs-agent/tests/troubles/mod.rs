@@ -108,8 +108,9 @@ async fn a_job_that_will_fail_does_not_keep_a_volume_from_being_attached_at_the_
     let core = Core::new(Limits::default()).await;
     core.send(&create("1", "/mnt/a")).await;
     core.answers_to("1", 2).await;
-    *core.journal.fails_for.lock().unwrap() =
-        Some(|change| matches!(change, Change::PutJob(record) if record.phase != Phase::Accepted));
+    *core.journal.fails_for.lock().unwrap() = Some(
+        |change| matches!(change, Change::PutJob(record) if record.job.id.as_str() == "2" && record.phase != Phase::Accepted),
+    );
     core.send(&create_larger("2", "/mnt/a")).await;
     wait_for(|| 0 < core.journal.refusals.load(Ordering::SeqCst), || "no end".to_owned()).await;
     *core.journal.fails_for.lock().unwrap() = None;

@@ -6,6 +6,7 @@ use crate::sender::{Answer, Word};
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, then, when};
+use std::time::Duration;
 
 #[given("it is answered PENDING and DONE, and nothing else")]
 #[then("it is answered PENDING and DONE, and nothing else")]
@@ -81,8 +82,7 @@ async fn it_fails(world: &mut World, code: String) -> Step {
 
 #[then(expr = "its reason names {string}")]
 async fn its_reason_names(world: &mut World, what: String) -> Step {
-    let reason = failure(world)?.text("error").to_owned();
-    Ok(check(reason.contains(&what), || format!("`{what}` is not in `{reason}`"))?)
+    Ok(names(world, &what)?)
 }
 
 #[then(expr = "its reason names {string} and {string}")]
@@ -94,6 +94,12 @@ async fn its_reason_names_both(world: &mut World, one: String, other: String) ->
 #[then(expr = "its reason names the step {string}")]
 async fn its_reason_names_the_step(world: &mut World, name: String) -> Step {
     its_reason_names(world, format!("step `{name}`")).await
+}
+
+#[then(expr = "it took less than {int} s")]
+async fn it_took_less(world: &mut World, seconds: u64) -> Step {
+    let took = world.last()?.at.elapsed();
+    Ok(check(took < Duration::from_secs(seconds), || format!("it took {} ms", took.as_millis()))?)
 }
 
 #[then("its failure has a reason and a hint")]
@@ -161,6 +167,12 @@ async fn nobody_is_told(world: &mut World) -> Step {
         .map(ToString::to_string)
         .collect();
     Ok(check(other.is_empty(), || format!("somebody was told: {other:?}"))?)
+}
+
+/// Makes sure that the reason of the last job's failure names `what`.
+pub(super) fn names(world: &World, what: &str) -> Result<()> {
+    let reason = failure(world)?.text("error").to_owned();
+    check(reason.contains(what), || format!("`{what}` is not in `{reason}`"))
 }
 
 async fn settled(world: &mut World) -> Result<Sent> {

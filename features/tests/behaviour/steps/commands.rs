@@ -5,6 +5,7 @@ use crate::fill::fill;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{then, when};
+use dvs_features::agent::without_settings;
 use dvs_features::process::{Printed, run};
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +18,8 @@ async fn one_types(world: &mut World, line: String) -> Step {
     let mut words = line.split_whitespace();
     check(words.next() == Some("dvs"), || format!("`{line}` is not for this command"))?;
     let mut command = Command::new(&world.launch.program);
-    command.args(words).env_remove("MQTT_BROKER").env("NO_COLOR", "1").current_dir(&world.folder);
+    without_settings(&mut command);
+    command.args(words).current_dir(&world.folder);
     world.printed = Some(run(&mut command, ENDS_WITHIN).await?);
     Ok(())
 }

@@ -26,7 +26,7 @@ async fn state_on_small(world: &mut World, size: u64) -> Step {
 
 #[when("that file system is filled")]
 async fn it_is_filled(world: &mut World) -> Step {
-    let filler = filler(world)?;
+    let filler = world.filler()?;
     let mut file = File::create(&filler).with_context(|| format!("cannot make {}", filler.display()))?;
     world.own_paths.insert(filler);
     let mut block = vec![7; 1 << 20];
@@ -40,7 +40,7 @@ async fn it_is_filled(world: &mut World) -> Step {
 
 #[when("that file system has room again")]
 async fn it_has_room(world: &mut World) -> Step {
-    let filler = filler(world)?;
+    let filler = world.filler()?;
     fs::remove_file(&filler).with_context(|| format!("cannot remove {}", filler.display()))?;
     world.own_paths.remove(&filler);
     Ok(())
@@ -71,13 +71,6 @@ async fn it_can_be_run(world: &mut World, program: String) -> Step {
 fn mount_small(folder: &PathBuf, size: u64) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     mount_tmpfs(folder, size)
-}
-
-/// A file that takes what is free on the small file system: that of the state, or else that of the store.
-fn filler(world: &World) -> Result<PathBuf> {
-    let mounts = dvs_features::machine::mounts_below(&world.folder, None)?;
-    let small = mounts.into_iter().find(|mount| mount.file_system == "tmpfs");
-    Ok(small.context("there is no small file system")?.point.join("filler"))
 }
 
 /// Shows `other` in the place of `program`, to the agent alone.

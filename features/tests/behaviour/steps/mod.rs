@@ -2,11 +2,15 @@
 
 mod agents;
 mod answers;
+mod boot;
 mod commands;
+mod containers;
 mod jobs;
 mod machinery;
 mod nfs;
 mod places;
+mod reboots;
+mod space;
 mod volumes;
 
 use anyhow::Result;

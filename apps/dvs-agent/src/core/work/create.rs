@@ -11,6 +11,14 @@ use dvs_domain::ports::{Created, Mounted, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, Volume, VolumeId};
 use std::collections::BTreeSet;
+use tokio::sync::MutexGuard;
+
+/// What a create is about to remember.
+struct Meant<'a> {
+    attachment: Attachment,
+    /// The directories of mount points, held as they are.
+    _directories: MutexGuard<'a, ()>,
+}
 
 impl Worker {
     /// Creates after a restart has cut off an attempt. When this one fails too, what that one has made is undone
@@ -24,12 +32,9 @@ impl Worker {
         match self.create(request, attempts.key, control).await {
             // What an attempt before the restart has changed is changed by this job.
             Ok(achieved) => Ok(Achieved { changed: true, ..achieved }),
-            Err(stop) => Err(match (self.undo(request, attempts).await, stop) {
-                (Ok(()), stop) => stop,
-                (Err(undo), Stop::Failed(failure)) => {
-                    Stop::FailedLate(failure.undo_failed(undo), self.meant_volume(request))
-                }
-                (Err(undo), stop) => stop.undo_failed(undo),
+            Err(stop) => Err(match self.undo(request, attempts).await {
+                Ok(()) => stop,
+                Err(undo) => stop.not_undone(undo, self.meant_volume(request)),
             }),
         }
     }
@@ -66,32 +71,41 @@ impl Worker {
 
         let known = self.node.book(|book| book.at(mount_point).cloned());
         let newly_meant = known.is_none();
-        if newly_meant {
-            self.refuse_blind_containers(mount_point).await?;
-        }
+        let meant = self.meant_attachment(&id, mount_point, key, known.as_ref()).await?;
         if control.is_abandoned() {
-            return Err(Stop::Abandoned);
+            return Err(Stop::ABANDONED);
         }
-        let attachment = self.mean_to_attach(&id, mount_point, key, known).await?;
-        let held = newly_meant.then_some(&attachment);
-        let created = match self.make(store, &volume, request).await {
-            Ok(created) => created,
-            Err(failure) => return Err(self.undo_create(failure, &id, None, held).await),
+        // None needs the others: whatever a crash leaves of them, the job has it undone or finished.
+        let (remembered, seeing, created) = futures::join!(
+            self.remember_meant(meant, known.as_ref()),
+            async { if newly_meant { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
+            self.make(store, &volume, request),
+        );
+        let made = matches!(created, Ok(Created::New)).then_some(&id.name);
+        let held = remembered.as_ref().ok().filter(|_| newly_meant);
+        if let Err(failure) = seeing.and(created) {
+            return Err(self.undo_create(failure, &id, made, held).await);
+        }
+        let attachment = match remembered {
+            Ok(attachment) => attachment,
+            Err(failure) => return Err(self.undo_create(failure, &id, made, None).await),
         };
-        let made = (created == Created::New).then_some(&id.name);
+        let held = newly_meant.then_some(&attachment);
         if let Err(failure) = self.show(store, &attachment).await {
             return Err(self.undo_create(failure, &id, made, held).await);
         }
         if !control.try_end() {
-            self.take_back(store, made, held).await.into_iter().for_each(|undo| report(Err::<(), _>(undo)));
-            return Err(Stop::Abandoned);
+            let left = self.take_back(store, made, held).await;
+            return Err(left
+                .into_iter()
+                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
         }
         Ok(Achieved { changed: made.is_some() || held.is_some(), volume: Some(id) })
     }
 
     /// Which volume a create job means: as named, or what is attached at its mount point, or a name that the
     /// mount point gives.
-    fn meant_volume(&self, request: &CreateRequest) -> VolumeId {
+    pub(super) fn meant_volume(&self, request: &CreateRequest) -> VolumeId {
         let target = &request.target;
         let attached = target.mount_point().and_then(|there| self.node.book(|book| book.at(there).cloned()));
         match (target.given_name(), attached) {
@@ -146,10 +160,11 @@ impl Worker {
         let id = &volume.spec.id;
         let created = self.make(store, volume, request).await?;
         if !control.try_end() {
-            if created == Created::New {
-                report(store.destroy(&id.name).await);
-            }
-            return Err(Stop::Abandoned);
+            let made = (created == Created::New).then_some(&id.name);
+            let left = self.take_back(store, made, None).await;
+            return Err(left
+                .into_iter()
+                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
         }
         Ok(Achieved { volume: Some(id.clone()), changed: created == Created::New })
     }
@@ -168,28 +183,26 @@ impl Worker {
     }
 
     /// Remembers the attachment before anything is made for it.
-    async fn mean_to_attach(
+    async fn remember_meant(
         &self,
-        id: &VolumeId,
-        mount_point: &MountPoint,
-        key: &JobKey,
-        known: Option<Attachment>,
+        meant: Meant<'_>,
+        known: Option<&Attachment>,
     ) -> Result<Attachment, Failure> {
-        let _held = self.node.hold_directories().await;
-        let meant = self.meant_attachment(id, mount_point, key, known.as_ref()).await?;
-        if known.as_ref() != Some(&meant) {
-            self.node.remember(meant.clone()).await?;
+        if known != Some(&meant.attachment) {
+            self.node.remember(meant.attachment.clone()).await?;
         }
-        Ok(meant)
+        Ok(meant.attachment)
     }
 
+    /// What is to be attached, as far as it may be. Nobody else removes a directory until it is remembered.
     async fn meant_attachment(
         &self,
         id: &VolumeId,
         mount_point: &MountPoint,
         key: &JobKey,
         known: Option<&Attachment>,
-    ) -> Result<Attachment, Failure> {
+    ) -> Result<Meant<'_>, Failure> {
+        let directories = self.node.hold_directories().await;
         let survey = self.attachments.survey(mount_point).await?;
         if let Some(known) = known {
             // A repeat, or an attempt that a restart cut off: the directories that are still missing are ours
@@ -198,7 +211,7 @@ impl Worker {
             attachment.made_directories.extend(survey.missing);
             attachment.made_directories.sort();
             attachment.made_directories.dedup();
-            return Ok(attachment);
+            return Ok(Meant { attachment, _directories: directories });
         }
         if let Some(Mounted::Something(mounted)) = survey.mounted {
             return Err(Failure::new(FailureCode::Conflict, format!("{mounted} is mounted there"))
@@ -207,12 +220,13 @@ impl Worker {
         if survey.hides_files {
             tracing::warn!(volume = %id, %mount_point, "the directory is not empty: its files are hidden while the volume is attached");
         }
-        Ok(Attachment {
+        let attachment = Attachment {
             volume: id.clone(),
             mount_point: mount_point.clone(),
             made_directories: survey.missing,
             holders: BTreeSet::from([Holder::Job(key.clone())]),
-        })
+        };
+        Ok(Meant { attachment, _directories: directories })
     }
 
     /// A running container that has the path bound would go on writing below the volume. Whether there is one is
@@ -250,10 +264,7 @@ impl Worker {
             Ok(store) => self.take_back(store.as_ref(), made, held).await,
             Err(failure) => vec![failure],
         };
-        if undone.is_empty() {
-            return Stop::Failed(failure);
-        }
-        Stop::FailedLate(undone.into_iter().fold(failure, Failure::undo_failed), id.clone())
+        undone.into_iter().fold(Stop::Failed(failure), |stop, undo| stop.not_undone(undo, id.clone()))
     }
 
     /// Takes back what attempts of a create have made, and says what could not be. What stays visible also stays
@@ -296,7 +307,7 @@ pub(super) fn damaged(id: &VolumeId, reason: &str) -> Failure {
 }
 
 /// Nobody waits for this any more: what could not be undone is told in the log.
-pub(super) fn report<T>(undone: Result<T, Failure>) {
+pub(in crate::core) fn report<T>(undone: Result<T, Failure>) {
     if let Err(failure) = undone {
         tracing::error!(code = %failure.code(), "undoing failed: {}", failure.chain());
     }

@@ -8,7 +8,7 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{DeleteRequest, Target};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::{Mounted, Source, VolumeStore};
-use dvs_domain::user::in_use;
+use dvs_domain::user::{User, in_use, together};
 use dvs_domain::volume::{Entry, VolumeId};
 
 /// What a delete job is about, as far as there is something.
@@ -27,17 +27,17 @@ impl Worker {
             return if control.try_end() {
                 Ok(Achieved { volume: None, changed: false })
             } else {
-                Err(Stop::Abandoned)
+                Err(Stop::ABANDONED)
             };
         };
         if control.is_abandoned() {
-            return Err(Stop::Abandoned);
+            return Err(Stop::ABANDONED);
         }
         let store = self.stores.get(&found.volume.store)?.as_ref();
         let changed = match store.look_up(&found.volume.name).await? {
             Some(Entry::Damaged { reason, .. }) => return Err(damaged(&found.volume, &reason).into()),
             Some(Entry::Sound(_)) => {
-                self.refuse_users(&found).await?;
+                self.refuse_users(store, &found).await?;
                 self.remove(store, &found, control).await?;
                 true
             }
@@ -52,7 +52,7 @@ impl Worker {
         if control.try_end() {
             Ok(Achieved { volume: Some(found.volume), changed })
         } else {
-            Err(Stop::Abandoned)
+            Err(Stop::ABANDONED)
         }
     }
 
@@ -97,7 +97,7 @@ impl Worker {
     }
 
     /// Removes the directories that DVS made, and forgets the attachment.
-    pub(super) async fn clear_away(&self, attachment: &Attachment) -> Result<(), Failure> {
+    pub(in crate::core) async fn clear_away(&self, attachment: &Attachment) -> Result<(), Failure> {
         match self.attachments.survey(&attachment.mount_point).await?.mounted {
             Some(Mounted::Something(mounted)) => {
                 return Err(Failure::new(
@@ -125,14 +125,26 @@ impl Worker {
     }
 
     /// Containers refer to a volume also while nothing in the kernel holds it.
-    async fn refuse_users(&self, found: &Found) -> Result<(), Failure> {
+    async fn refuse_users(&self, store: &dyn VolumeStore, found: &Found) -> Result<(), Failure> {
         let mount_point = found.attachment.as_ref().map(|attachment| &attachment.mount_point);
         let users = self
             .users
             .users_of(&found.volume, mount_point)
             .await
             .map_err(|failure| failure.at_step("ask for containers"))?;
-        if users.is_empty() { Ok(()) } else { Err(in_use(&users)) }
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(in_use(&together(users, self.holders(store, found).await)))
+    }
+
+    /// Who holds it besides: the operator must find them all.
+    async fn holders(&self, store: &dyn VolumeStore, found: &Found) -> Vec<User> {
+        let Some(attachment) = &found.attachment else { return Vec::new() };
+        match store.source(&found.volume.name).await {
+            Ok(source) => self.attachments.holders_of(&source, &attachment.mount_point).await,
+            Err(_) => Vec::new(), // The containers are reason enough.
+        }
     }
 
     /// The source keeps the device open from before the unmount until the image is gone: automatic detach
@@ -211,7 +223,7 @@ impl NotDestroyed {
 /// The last moment at which a delete can be given up: what is decided is never undone.
 async fn destroy(store: &dyn VolumeStore, id: &VolumeId, control: &JobControl) -> Result<(), NotDestroyed> {
     if control.is_abandoned() {
-        return Err(NotDestroyed::Untouched(Stop::Abandoned));
+        return Err(NotDestroyed::Untouched(Stop::ABANDONED));
     }
     let Err(failure) = store.destroy(&id.name).await else { return Ok(()) };
     Err(match store.look_up(&id.name).await {

@@ -4,6 +4,8 @@ mod create;
 mod delete;
 mod overdue;
 
+pub(super) use create::report;
+
 use super::control::JobControl;
 use super::{Node, Stores};
 use dvs_domain::attachment::Attachment;
@@ -62,20 +64,39 @@ enum Stop {
     Failed(Failure),
     /// A step failed, and this volume is not, or may not be, what it was before.
     FailedLate(Failure, VolumeId),
-    /// It was abandoned, and what was done is undone.
-    Abandoned,
+    /// A step failed, and what was done for this volume could not be undone.
+    NotUndone(Failure, VolumeId),
+    /// It was abandoned.
+    Abandoned {
+        /// Whether what was done is undone.
+        undone: bool,
+    },
 }
 
 impl Stop {
+    /// It was abandoned, and nothing of it is left.
+    const ABANDONED: Self = Self::Abandoned { undone: true };
+
     /// Keeps what could not be undone: with the failure, or, where nobody waits for it, in the log.
     fn undo_failed(self, undo: Failure) -> Self {
         match self {
             Self::Failed(failure) => Self::Failed(failure.undo_failed(undo)),
             Self::FailedLate(failure, volume) => Self::FailedLate(failure.undo_failed(undo), volume),
-            Self::Abandoned => {
+            Self::NotUndone(failure, volume) => Self::NotUndone(failure.undo_failed(undo), volume),
+            Self::Abandoned { undone } => {
                 create::report(Err::<(), _>(undo));
-                Self::Abandoned
+                Self::Abandoned { undone }
             }
+        }
+    }
+
+    /// The same, where what was done for `volume` could not be undone: that is tried again.
+    fn not_undone(self, undo: Failure, volume: VolumeId) -> Self {
+        match self.undo_failed(undo) {
+            Self::Failed(failure) | Self::FailedLate(failure, _) | Self::NotUndone(failure, _) => {
+                Self::NotUndone(failure, volume)
+            }
+            Self::Abandoned { .. } => Self::Abandoned { undone: false },
         }
     }
 }
@@ -116,15 +137,20 @@ impl Worker {
                     outcome: Outcome::Done,
                     volume: achieved.volume,
                     changed: achieved.changed,
+                    owes_undo: false,
                 }
             }
-            Err(Stop::Failed(failure)) => failed(key, &failure.while_doing(subject), None, control),
+            Err(Stop::Failed(failure)) => failed(key, &failure.while_doing(subject), None, true, control),
             Err(Stop::FailedLate(failure, volume)) => {
-                failed(key, &failure.while_doing(subject), Some(volume), control)
+                failed(key, &failure.while_doing(subject), Some(volume), true, control)
             }
-            Err(Stop::Abandoned) => {
-                tracing::warn!(job = %key, "work that took too long has returned, and is undone");
-                Event::Released(key)
+            Err(Stop::NotUndone(failure, volume)) => {
+                failed(key, &failure.while_doing(subject), Some(volume), false, control)
+            }
+            Err(Stop::Abandoned { undone }) => {
+                let now = if undone { "is undone" } else { "could not be undone: that is tried again" };
+                tracing::warn!(job = %key, "work that took too long has returned, and {now}");
+                Event::Released { key, undone }
             }
         }
     }
@@ -137,15 +163,22 @@ impl Worker {
 }
 
 /// The end of work that failed, and the volume that it has changed all the same.
-fn failed(key: JobKey, failure: &Failure, changed: Option<VolumeId>, control: &JobControl) -> Event {
+fn failed(
+    key: JobKey,
+    failure: &Failure,
+    changed: Option<VolumeId>,
+    undone: bool,
+    control: &JobControl,
+) -> Event {
     tracing::warn!(job = %key, code = %failure.code(), "{}", failure.chain());
     if !control.try_end() {
-        return Event::Released(key);
+        return Event::Released { key, undone };
     }
     Event::Ended {
         key,
         outcome: Outcome::Failed(failure.report()),
         changed: changed.is_some(),
         volume: changed,
+        owes_undo: !undone,
     }
 }

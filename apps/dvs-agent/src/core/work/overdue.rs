@@ -18,7 +18,7 @@ impl Worker {
         let stop = overdue(control);
         Err(match self.undo(request, attempts).await {
             Ok(()) => stop,
-            Err(undo) => stop.undo_failed(undo),
+            Err(undo) => stop.not_undone(undo, self.meant_volume(request)),
         })
     }
 
@@ -65,7 +65,7 @@ impl Worker {
                 if control.try_end() {
                     Ok(Achieved { volume: Some(found.volume), changed: true })
                 } else {
-                    Err(Stop::Abandoned)
+                    Err(Stop::ABANDONED)
                 }
             }
             (Some(_), Some(attachment)) => {
@@ -79,7 +79,7 @@ impl Worker {
 
 fn overdue(control: &JobControl) -> Stop {
     if control.is_abandoned() {
-        return Stop::Abandoned;
+        return Stop::ABANDONED;
     }
     Stop::Failed(Failure::new(FailureCode::Timeout, "its time ran out while the agent was down"))
 }
