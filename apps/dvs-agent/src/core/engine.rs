@@ -228,14 +228,14 @@ impl Engine {
     /// be recorded before goes first: an older state of a job must never follow a newer one.
     async fn perform_all(&mut self, decided: Vec<Vec<Effect>>) {
         let decided: Vec<Vec<Effect>> = self.deferred.drain(..).chain(decided).collect();
-        if decided.iter().filter(|effects| records(effects)).count() > 1 {
-            if self.commit(&changes_of(decided.iter().flatten())).await.is_ok() {
-                between("agent.recorded");
-                for effect in decided.into_iter().flatten() {
-                    self.act(effect).await;
-                }
-                return;
+        if decided.iter().filter(|effects| records(effects)).count() > 1
+            && self.commit(&changes_of(decided.iter().flatten())).await.is_ok()
+        {
+            between("agent.recorded");
+            for effect in decided.into_iter().flatten() {
+                self.act(effect).await;
             }
+            return;
         }
         let mut refused = BTreeMap::new();
         for effects in decided {
