@@ -226,6 +226,12 @@ impl Failure {
         self
     }
 
+    /// Whether nothing is left of what failed, as far as is known.
+    #[must_use]
+    pub fn is_undone(&self) -> bool {
+        self.parts.undo.is_empty()
+    }
+
     /// The kind, to act on.
     #[must_use]
     pub fn code(&self) -> FailureCode {

@@ -140,7 +140,12 @@ async fn undo(work: &Work, folders: &Folders, temporary: &Temporary, problem: Pr
     if problem.is_away() || problem.is_stale() {
         shared.doubts().insert(temporary.clone());
         shared.is_left_untidy();
-        return problem;
+        if problem.is_stale() {
+            return problem; // It is made again by handles that are looked up anew.
+        }
+        let what = "nobody knows what is left of it: that is cleared away when the server is back";
+        let left = Failure::new(FailureCode::StoreUnavailable, what).at_step("undo");
+        return Problem::Told(problem.told(&shared.name, &shared.settings).undo_failed(left));
     }
     let work = work.undoing();
     let undone = match unpublish(&work, folders, temporary).await {

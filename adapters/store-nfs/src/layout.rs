@@ -20,9 +20,12 @@ pub(crate) const DELETING: &str = "deleting";
 /// What the name of a node's claim begins with.
 const ATTACHED: &str = "attached.";
 
-/// The name of something that must be a name, such as one of the words above or a volume's.
+/// The name of something that the store itself puts on the export, such as one of the words above or a volume's. It is
+/// stricter than what a tree of users may hold, and does not rest on the domain's own check of names.
 pub(crate) fn name(text: &str) -> Result<Name, TargetError> {
-    Name::new(text.as_bytes())
+    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    if first && plain { Name::new(text.as_bytes()) } else { Err(Name::refused(text.as_bytes())) }
 }
 
 /// The file by which `node` says that it has a volume attached.
@@ -106,6 +109,16 @@ mod tests {
         }
         for other in ["", "a", ".new-", ".new-a-b-c", ".snapshot", "lost+found"] {
             assert_eq!(Temporary::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_name_of_the_stores_own_leads_elsewhere_or_is_taken_for_an_option() {
+        for bad in ["..", "../x", "a/b", "", &"n".repeat(300), "a\0b", "a\nb", ".", "-rf", "a b", "\u{e9}"] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+        for good in [VOLUMES, METADATA, RECORD, LEGACY_RECORD, DELETING, "a.b-c_d", ".new-a"] {
+            assert!(name(good).is_ok(), "{good}");
         }
     }
 

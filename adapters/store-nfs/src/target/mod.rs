@@ -101,8 +101,13 @@ impl Name {
         if plain {
             return Ok(Self(bytes));
         }
-        let shown: String = String::from_utf8_lossy(&bytes).escape_debug().take(80).collect();
-        Err(TargetError { call: "name", fault: Fault::BadName(shown) })
+        Err(Self::refused(&bytes))
+    }
+
+    /// What is said of `bytes` that are no name.
+    pub(crate) fn refused(bytes: &[u8]) -> TargetError {
+        let shown: String = String::from_utf8_lossy(bytes).escape_debug().take(80).collect();
+        TargetError { call: "name", fault: Fault::BadName(shown) }
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -136,3 +136,23 @@ async fn what_a_delete_could_not_forget_is_not_taken_for_the_next_volume_of_that
     let said = core.answers_to("1", 3).await;
     assert!(said[2].starts_with("FAILED job-id-reused"), "its volume is gone: {said:?}");
 }
+
+#[tokio::test]
+async fn what_a_failed_create_could_not_take_back_is_taken_back_later() {
+    let core = Core::new(Limits::default()).await;
+    core.store.failing_next(Action::Source, FailureCode::Internal);
+    core.store.failing_next(Action::Destroy, FailureCode::Internal);
+    core.send(&create("1", "/mnt/a")).await;
+    let said = core.answers_to("1", 2).await;
+    assert!(said[1].starts_with("FAILED internal") && said[1].contains("undoing failed too"), "{said:?}");
+    let owes = || {
+        let contents = core.journal.contents();
+        contents.jobs.iter().any(|record| matches!(&record.phase, Phase::Finished(end) if end.owes_undo))
+    };
+    wait_for(owes, || "nothing is owed".to_owned()).await;
+    core.clock.0.fetch_add(Limits::default().undo_milliseconds, Ordering::SeqCst);
+    wait_for(|| !owes(), || "it is still owed".to_owned()).await;
+    assert_nothing_is_left(&core).await;
+    core.send(&create("2", "/mnt/a")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+}

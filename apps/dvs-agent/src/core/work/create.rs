@@ -83,7 +83,7 @@ impl Worker {
         );
         let made = matches!(created, Ok(Created::New)).then_some(&id.name);
         let held = remembered.as_ref().ok().filter(|_| newly_meant);
-        if let Err(failure) = seeing.and(created) {
+        if let Err(failure) = created.and(seeing) {
             return Err(self.undo_create(failure, &id, made, held).await);
         }
         let attachment = match remembered {
@@ -158,7 +158,8 @@ impl Worker {
         control: &JobControl,
     ) -> Result<Achieved, Stop> {
         let id = &volume.spec.id;
-        let created = self.make(store, volume, request).await?;
+        let created =
+            self.make(store, volume, request).await.map_err(|failure| Stop::of_create(failure, id))?;
         if !control.try_end() {
             let made = (created == Created::New).then_some(&id.name);
             let left = self.take_back(store, made, None).await;
@@ -264,7 +265,7 @@ impl Worker {
             Ok(store) => self.take_back(store.as_ref(), made, held).await,
             Err(failure) => vec![failure],
         };
-        undone.into_iter().fold(Stop::Failed(failure), |stop, undo| stop.not_undone(undo, id.clone()))
+        undone.into_iter().fold(Stop::of_create(failure, id), |stop, undo| stop.not_undone(undo, id.clone()))
     }
 
     /// Takes back what attempts of a create have made, and says what could not be. What stays visible also stays

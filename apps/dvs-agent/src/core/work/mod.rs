@@ -77,6 +77,11 @@ impl Stop {
     /// It was abandoned, and nothing of it is left.
     const ABANDONED: Self = Self::Abandoned { undone: true };
 
+    /// A create of `volume` failed. What a store says that it could not undo is owed.
+    fn of_create(failure: Failure, volume: &VolumeId) -> Self {
+        if failure.is_undone() { Self::Failed(failure) } else { Self::NotUndone(failure, volume.clone()) }
+    }
+
     /// Keeps what could not be undone: with the failure, or, where nobody waits for it, in the log.
     fn undo_failed(self, undo: Failure) -> Self {
         match self {
