@@ -32,7 +32,7 @@ Feature: After a reboot containers find their volumes, or they fail
     And container "db" fails again and again
     And nothing was written below the mount point "db"
     When one types "dvs ls --state {state} --json"
-    Then it prints JSON with "not-attached"
+    Then it prints JSON with "damaged"
 
   Scenario: Docker does not start before the volumes are there, and the agent needs nobody
     When the host comes up as the units say, but for Docker
