@@ -79,6 +79,27 @@ Feature: After a reboot everything is back, or told
     And nothing is left
 
   @loop
+  Scenario: The disk of the store is not mounted, and its volumes are neither forgotten nor made anew
+    Given a running agent
+    And a volume of 16 MiB at "a" named "a"
+    And a file at "a/precious"
+    When the agent is stopped
+    And everything is unmounted and detached by hand
+    And the store's folder is away
+    And the agent starts
+    Then "a" is guarded
+    When a delete job for "a" is sent
+    Then it fails with "store-unavailable"
+    When a create job of 16 MiB for "a" is sent
+    Then it fails with "store-unavailable"
+    And "a" is guarded
+    When the agent is stopped
+    And the store's folder is back
+    And the agent starts
+    Then a volume is attached at "a"
+    And the file "a/precious" is as it was
+
+  @loop
   Scenario: A device that nobody mounts, left by whatever was killed, is used and not doubled
     Given a running agent
     And a volume of 16 MiB at "a" named "a"

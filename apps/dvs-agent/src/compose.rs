@@ -8,6 +8,7 @@ use crate::late_store::LateStore;
 use crate::lock::InstanceLock;
 use crate::node_id;
 use crate::places;
+use crate::room;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ledger::{Effect, Ledger};
 use dvs_domain::mount_point::MountPoint;
@@ -23,6 +24,9 @@ use dvs_store_nfs::{NfsStore, ThisNode};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use url::Url;
+
+/// What each store that is in a folder keeps in there from its first opening on.
+const VOLUMES: &str = "volumes";
 
 /// The agent's parts, put together and recovered, before any door is open.
 pub struct House {
@@ -57,10 +61,15 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     let lock = InstanceLock::take(&settings.state)?;
     let journal: Arc<dyn Journal> = Arc::new(RedbJournal::open(&settings.state.join("journal"))?);
     let node = ThisNode { id: node_id::of(&settings.state)?, name: settings.topics.node().to_string() };
-    let stores: Result<Vec<_>, _> =
-        settings.stores.iter().map(|(name, url)| open_now_or_later(name, url, &node)).collect();
-    let stores = Arc::new(Stores::new(stores?)?);
     let remembered = journal.load().await?;
+    let has_volumes =
+        |store: &StoreName| remembered.attachments.iter().any(|attachment| attachment.volume.store == *store);
+    let stores: Result<Vec<_>, _> = settings
+        .stores
+        .iter()
+        .map(|(name, url)| open_now_or_later(name, url, &node, has_volumes(name)))
+        .collect();
+    let stores = Arc::new(Stores::new(stores?)?);
     let node = Arc::new(Node::new(Arc::clone(&journal), remembered.attachments.clone()));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // What jobs may use is decided when they are admitted.
@@ -100,18 +109,46 @@ pub fn open_store(name: &StoreName, url: &Url, node: &ThisNode) -> Result<Arc<dy
 }
 
 /// The store that `url` describes, also when it cannot be opened now: then it is opened by the first call that can.
+/// One that `has_volumes` is there already, and never made.
 ///
 /// # Errors
 /// `bad-request` for a URL that describes none.
-fn open_now_or_later(name: &StoreName, url: &Url, node: &ThisNode) -> Result<Arc<dyn VolumeStore>, Failure> {
-    match open_store(name, url, node) {
+fn open_now_or_later(
+    name: &StoreName,
+    url: &Url,
+    node: &ThisNode,
+    has_volumes: bool,
+) -> Result<Arc<dyn VolumeStore>, Failure> {
+    let open = move |name: &StoreName, url: &Url, node: &ThisNode| {
+        if has_volumes {
+            refuse_absent(name, url)?;
+        }
+        open_store(name, url, node)
+    };
+    match open(name, url, node) {
         Err(failure) if failure.code() != FailureCode::BadRequest => {
             tracing::error!(store = %name, code = %failure.code(), "tried again when used: {}", failure.chain());
             let (again, at, node) = (name.clone(), url.clone(), node.clone());
-            Ok(Arc::new(LateStore::new(name, url, failure, move || open_store(&again, &at, &node))))
+            Ok(Arc::new(LateStore::new(name, url, failure, move || open(&again, &at, &node))))
         }
         opened_or_refused => opened_or_refused,
     }
+}
+
+/// Where the disk of a store is not mounted, an empty store would be made in its place: its volumes would be taken for
+/// destroyed, and new ones would hide them.
+fn refuse_absent(name: &StoreName, url: &Url) -> Result<(), Failure> {
+    let Some(volumes) = room::folder_of(url).map(|folder| folder.join(VOLUMES)) else { return Ok(()) };
+    if volumes.is_dir() {
+        return Ok(());
+    }
+    let detail = format!(
+        "volumes of store `{name}` are attached on this node, and `{}` is not there",
+        volumes.display()
+    );
+    Err(Failure::new(FailureCode::StoreUnavailable, detail).with_hint(
+        "mount the store's file system and restart the agent, or make that folder if its volumes are lost",
+    ))
 }
 
 /// Whether this process may mount.
@@ -132,6 +169,7 @@ impl Clock for SystemClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dvs_domain::names::VolumeName;
 
     #[test]
     fn a_store_that_cannot_be_opened_is_left_for_later_and_a_wrong_url_is_refused() {
@@ -140,7 +178,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let name = StoreName::new("x").unwrap();
         let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
-        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), &node);
+        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), &node, false);
         for kind in ["fake", "loop"] {
             let late = open(format!("{kind}://{}/below", file.display())).unwrap();
             assert_eq!((late.describe().name, late.describe().kind), (name.clone(), kind));
@@ -153,6 +191,22 @@ mod tests {
             format!("loop://{}?fs=fat", folder.path().display()),
         ] {
             assert_eq!(open(url).err().map(|failure| failure.code()), Some(FailureCode::BadRequest));
+        }
+    }
+    #[tokio::test]
+    async fn a_store_that_has_volumes_is_awaited_and_never_made_anew() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
+        let (name, volume) = (StoreName::new("x").unwrap(), VolumeName::new("v").unwrap());
+        for kind in ["fake", "loop"] {
+            let url = Url::parse(&format!("{kind}://{}/{kind}", folder.path().display())).unwrap();
+            let store = open_now_or_later(&name, &url, &node, true).unwrap();
+            let refused = store.look_up(&volume).await.unwrap_err();
+            assert_eq!(refused.code(), FailureCode::StoreUnavailable, "{}", refused.chain());
+            assert!(!folder.path().join(kind).exists());
+            open_now_or_later(&name, &url, &node, false).unwrap();
+            let store = open_now_or_later(&name, &url, &node, true).unwrap();
+            assert!(store.look_up(&volume).await.unwrap().is_none(), "it is there, and empty");
         }
     }
 }

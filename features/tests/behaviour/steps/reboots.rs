@@ -139,6 +139,22 @@ async fn the_image_is_lost(world: &mut World, name: String) -> Step {
     Ok(fs::remove_file(image_of(world, &name)).context("cannot remove the image")?)
 }
 
+#[when("the store's folder is away")]
+async fn the_store_is_away(world: &mut World) -> Step {
+    let (there, away) = (world.store_folder(), world.folder.join("away"));
+    Ok(fs::rename(&there, &away)
+        .and_then(|()| fs::create_dir(&there))
+        .context("cannot put an empty folder in the store's place")?)
+}
+
+#[when("the store's folder is back")]
+async fn the_store_is_back(world: &mut World) -> Step {
+    let (there, away) = (world.store_folder(), world.folder.join("away"));
+    Ok(fs::remove_dir(&there)
+        .and_then(|()| fs::rename(&away, &there))
+        .context("cannot put the store's folder back")?)
+}
+
 #[when(expr = "the image of {string} is bound to a loop device by hand")]
 async fn the_image_is_bound(world: &mut World, name: String) -> Step {
     text("losetup", ["--find", &image_of(world, &name).display().to_string()])?;
