@@ -3,11 +3,13 @@
 
 use crate::command::{Ended, Running};
 use crate::device::{ExclusiveError, LoopDevice};
+use crate::folders;
 use crate::program;
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::{FileSystem, VolumeId};
 use rustix::fd::AsFd;
+use rustix::fs::{fstat, fstatvfs};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -19,6 +21,9 @@ use std::time::Duration;
 /// How long a check may take. One of a large volume takes long, and must not be killed for that: this is only so
 /// that nothing hangs for ever.
 const CHECK_SECONDS_MAX: u64 = 6 * 60 * 60;
+
+/// A file system with less free is full: it keeps some room for itself.
+const FULL_BYTES: u64 = 1 << 20;
 
 const PROGRAM: &str = "e2fsck";
 const STEP: &str = "check";
@@ -37,7 +42,7 @@ pub(crate) fn check(
     path: &Path,
     file_system: FileSystem,
 ) -> Result<(), Failure> {
-    if !matches!(file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4) || is_clean(image)? {
+    if !matches!(file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4) || is_clean(&image)? {
         return Ok(());
     }
     match device.open_exclusively() {
@@ -52,7 +57,16 @@ pub(crate) fn check(
     step::failpoint("loop.check")?;
     tracing::info!(volume = %id, "not unmounted in order: its file system is checked");
     let ended = run(device).map_err(|failure| failure.at_step(STEP))?;
-    judge(id, path, &ended).map_err(|failure| failure.at_step(STEP))
+    judge(id, path, &ended, || is_out_of_room(&image)).map_err(|failure| failure.at_step(STEP))
+}
+
+/// Whether the file system below has no room for what is written into the holes of `image`.
+fn is_out_of_room(image: impl AsFd) -> bool {
+    let has_holes = fstat(&image).is_ok_and(|stat| {
+        u64::try_from(stat.st_size).is_ok_and(|size_bytes| folders::allocated_bytes(&stat) < size_bytes)
+    });
+    has_holes
+        && fstatvfs(&image).is_ok_and(|below| below.f_bavail.saturating_mul(below.f_frsize) < FULL_BYTES)
 }
 
 /// Whether the superblock says that the file system was unmounted in order and has no known errors (the kernel's
@@ -83,7 +97,12 @@ fn run(device: &LoopDevice) -> Result<Ended, Failure> {
         .map_err(|error| cannot(error, "run `e2fsck`"))
 }
 
-fn judge(id: &VolumeId, path: &Path, ended: &Ended) -> Result<(), Failure> {
+fn judge(
+    id: &VolumeId,
+    path: &Path,
+    ended: &Ended,
+    is_out_of_room: impl FnOnce() -> bool,
+) -> Result<(), Failure> {
     let Some(status) = ended.status else {
         let detail = format!("`{PROGRAM}` did not end within {CHECK_SECONDS_MAX} s and was killed");
         return Err(Failure::new(FailureCode::Timeout, detail));
@@ -94,6 +113,12 @@ fn judge(id: &VolumeId, path: &Path, ended: &Ended) -> Result<(), Failure> {
             tracing::info!(volume = %id, "checked{said}");
             Ok(())
         }
+        // What the volume is like shows only where its check can write.
+        Verdict::Damaged if is_out_of_room() => Err(Failure::new(
+            FailureCode::NoSpace,
+            format!("volume `{id}` cannot be checked, as its store is full: `{PROGRAM} -p` ended with {status}{said}"),
+        )
+        .with_hint("delete what is not needed, then restart the agent")),
         Verdict::Damaged => Err(Failure::new(
             FailureCode::Damaged,
             format!("volume `{id}` is damaged: `{PROGRAM} -p` ended with {status}{said}"),

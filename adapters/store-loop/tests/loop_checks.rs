@@ -136,3 +136,57 @@ async fn loop_what_is_mounted_is_not_checked() {
     drop(mounted.end());
     assert_eq!(device_of(&again).1, FileSystem::Ext4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loop_a_volume_that_cannot_be_checked_because_its_store_is_full_is_not_called_damaged() {
+    if !support::can_run(
+        "loop_a_volume_that_cannot_be_checked_because_its_store_is_full_is_not_called_damaged",
+    ) {
+        return;
+    }
+    let outer = Place::new();
+    let outer_store = outer.open();
+    outer_store.create(&volume_of("disk", 64, FileSystem::Ext4, Provision::Thin)).await.unwrap();
+    let disk_source = outer_store.source(&named("disk")).await.unwrap();
+    let disk = Mounted::new(&device_of(&disk_source).0, FileSystem::Ext4);
+    {
+        let store = support::open(&disk.path().join("store"), "overcommit=100");
+        let (image, copy) = (disk.path().join("store/volumes/a/image"), outer.folder.path().join("copy"));
+        store.create(&volume_of("a", 100, FileSystem::Ext4, Provision::Thin)).await.unwrap();
+        let source = store.source(&named("a")).await.unwrap();
+        let mounted = Mounted::new(&device_of(&source).0, FileSystem::Ext4);
+        // In the journal, and not yet where it belongs: in parts of the image that take no room so far.
+        for number in 0..500 {
+            let folder = mounted.path().join(number.to_string());
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("file"), CONTENT).unwrap();
+        }
+        rustix::fs::syncfs(File::open(mounted.path()).unwrap()).unwrap();
+        copy_sparsely(&image, &copy);
+        drop(mounted.end());
+        drop(source);
+        support::wait_until("its device is free", || {
+            support::bound_devices().iter().all(|(_, file)| *file != image)
+        });
+        copy_sparsely(&copy, &image);
+
+        let filler = disk.path().join("filler");
+        let mut filling = File::create(&filler).unwrap();
+        while filling.write_all(&[7; 1 << 16]).is_ok() {}
+        while filling.write_all(&[7; 512]).is_ok() {}
+        drop(filling);
+        let refused = store.source(&named("a")).await.unwrap_err();
+        assert_eq!(refused.code(), FailureCode::NoSpace, "{}", refused.chain());
+        assert!(refused.chain().contains("step `check`"), "{}", refused.chain());
+        fs::remove_file(&filler).unwrap();
+        let mounted = Mounted::new(&device_of(&store.source(&named("a")).await.unwrap()).0, FileSystem::Ext4);
+        assert_eq!(fs::read(mounted.path().join("499/file")).unwrap(), CONTENT);
+        drop(mounted.end());
+    }
+    disk.end();
+}
+
+fn copy_sparsely(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("--sparse=always").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}

@@ -154,8 +154,17 @@ impl Worker {
         let Some(attachment) = &found.attachment else {
             return destroy(store, id, control).await.map_err(NotDestroyed::into_stop);
         };
-        let source = store.source(&id.name).await?;
         let mount_point = &attachment.mount_point;
+        let source = match store.source(&id.name).await {
+            Ok(source) => source,
+            // A delete makes room. What is guarded because there is none needs no source: nothing shows it.
+            Err(failure)
+                if failure.code() == FailureCode::NoSpace && !self.is_something_at(mount_point).await? =>
+            {
+                return destroy(store, id, control).await.map_err(NotDestroyed::into_stop);
+            }
+            Err(failure) => return Err(failure.into()),
+        };
         if let Err(failure) = self.attachments.detach(&source, mount_point).await {
             return Err(self.naming_holders(failure, &source, mount_point).await.into());
         }
@@ -181,6 +190,11 @@ impl Worker {
                 })
             }
         }
+    }
+
+    async fn is_something_at(&self, mount_point: &MountPoint) -> Result<bool, Failure> {
+        let survey = self.attachments.survey(mount_point).await?;
+        Ok(matches!(survey.mounted, Some(Mounted::Something(_))))
     }
 
     /// A volume that cannot be shown again is guarded and reported, as after a start.
