@@ -178,9 +178,11 @@ impl Connection<'_> {
                     self.hand_over();
                 }
                 Err(error) => {
-                    // The broker's last words may have come in together with the end. Jobs come again.
+                    // The broker's last words may have come in together with the end. Jobs are among them: those at
+                    // QoS 0 never come again, the others not from a broker that forgets.
                     for event in std::mem::take(&mut events.state.events) {
-                        if let Event::Incoming(Packet::PubAck(_) | Packet::SubAck(_)) = event
+                        if let Event::Incoming(Packet::PubAck(_) | Packet::SubAck(_) | Packet::Publish(_)) =
+                            event
                             && let ControlFlow::Break(ended) = self.on(event)
                         {
                             return ended;

@@ -1,8 +1,8 @@
 //! Jobs are acknowledged after they were taken, in order; what was not is delivered again.
 
 use crate::support::{
-    CREATE, Gate, Mosquitto, TestIntake, Watcher, away, bad_request, config, connected, create, door,
-    eventually, first_times, log,
+    CREATE, FakeBroker, Gate, Mosquitto, TestIntake, Watcher, away, bad_request, config, connected, create,
+    door, eventually, first_times, log,
 };
 use dvs_domain::ports::JobIntake;
 use dvs_mqtt_rumqttc::{INTAKE_BYTES_MAX, MqttDoor};
@@ -130,6 +130,27 @@ async fn real_jobs_at_qos_0_and_on_other_leaves_arrive_too() {
     watcher.publish("docker/n1/volumes", false, &[create(8)]).await;
     watcher.publish("docker/n1/volumes/resize", false, &[create(9)]).await;
     intake.until(|taken| *taken == ["7", "unknown-topic", "unknown-topic"]).await;
+}
+
+#[tokio::test]
+async fn jobs_that_came_in_together_with_the_end_of_the_connection_are_taken() {
+    let publish = |quality: u8, packet_id: &[u8], id| {
+        let topic_length = u16::try_from(CREATE.len()).unwrap().to_be_bytes();
+        let body = [&topic_length[..], CREATE.as_bytes(), packet_id, &create(id)].concat();
+        let length =
+            [u8::try_from(body.len() % 128).unwrap() | 0x80, u8::try_from(body.len() / 128).unwrap()];
+        [&[0x30 | quality << 1][..], &length, &body].concat()
+    };
+    // The last is what it says to the presence, at once with its goodbye. Nobody would deliver the first job again,
+    // and a broker that is going may forget the other.
+    let last = [publish(0, &[], 1), publish(1, &[0, 7], 2)].concat();
+    let answers = vec![vec![0x20, 2, 0, 0], vec![0x90, 3, 0, 1, 1], last];
+    let broker = FakeBroker::that_answers(answers, true).await;
+    let intake = TestIntake::open();
+    let started = MqttDoor::start(config(broker.port()), Arc::clone(&intake) as Arc<dyn JobIntake>);
+    let (_answers, _handle) = started.unwrap();
+    let taken = intake.until(|taken| taken.len() >= 6).await;
+    assert_eq!(taken[..6], ["1", "2"].repeat(3), "at each of three connections");
 }
 
 #[tokio::test]
