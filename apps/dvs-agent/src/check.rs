@@ -81,7 +81,10 @@ async fn agent(settings: &Settings) -> Finding {
                 "process {} runs on node `{}`; broker: {}",
                 status.process, status.node, status.broker
             );
-            finding("agent", Verdict::Good, seen, "")
+            let verdict = if status.is_connected() { Verdict::Good } else { Verdict::Limited };
+            let hint = "jobs and answers wait until the broker is connected; an agent whose id another client uses \
+                        needs one of its own: `client_id` in `[mqtt]`";
+            finding("agent", verdict, seen, hint)
         }
         Err(_) => finding(
             "agent",

@@ -250,7 +250,7 @@ async fn work(settings: &Settings, broker: &BrokerChoice, is_daemon: bool) -> Re
 fn describe(state: &ConnectionState) -> String {
     match state {
         ConnectionState::Connecting => "connecting".to_owned(),
-        ConnectionState::Connected { .. } => "connected".to_owned(),
+        ConnectionState::Connected { .. } => Status::CONNECTED.to_owned(),
         ConnectionState::Away { reason, .. } => format!("away: {reason}"),
         ConnectionState::Stopped => "stopped".to_owned(),
     }

@@ -27,8 +27,19 @@ pub struct Status {
     pub node: String,
     /// Its stores, the default first.
     pub stores: Vec<String>,
-    /// Whether the broker is connected, or why not.
+    /// Whether the broker is connected ([`Status::CONNECTED`]), or why not.
     pub broker: String,
+}
+
+impl Status {
+    /// What it says of a broker that is connected.
+    pub const CONNECTED: &str = "connected";
+
+    /// Whether jobs arrive and answers leave.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.broker == Self::CONNECTED
+    }
 }
 
 /// What the socket shows.
