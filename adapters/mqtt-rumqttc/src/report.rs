@@ -75,7 +75,7 @@ impl Report {
         let text = if reason.kind == ReasonKind::Closed && self.closed >= THROWN_OUT_TIMES {
             format!(
                 "it closed several connections soon after they were made: another client probably uses the id \
-                 `{}` too",
+                 `{}` too, unless the broker was restarted as often",
                 self.client_id
             )
         } else {
