@@ -2,8 +2,10 @@
 
 use crate::process::Process;
 use crate::wait::until;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +18,8 @@ const PROGRAM: &str = "/usr/sbin/mosquitto";
 
 /// How long a broker may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take to save its state.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How often another port is tried when somebody else was faster.
 const TRIES: usize = 5;
 
@@ -71,7 +75,20 @@ impl Mosquitto {
         self.process = None;
     }
 
-    /// Starts it again on the same port.
+    /// Asks it to end, and waits until it has. It saves its sessions and what it has queued: the next start has them.
+    ///
+    /// # Errors
+    /// When it does not end well in time, or has saved nothing.
+    pub async fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the broker does not run")?;
+        process.signal(Signal::TERM)?;
+        let status = process.wait(STOP_LIMIT).await?;
+        ensure!(status.success(), "the broker, asked to stop, ended with {status}: {}", process.last_words());
+        ensure!(self.saved().exists(), "the broker has not saved its state: {}", process.last_words());
+        Ok(())
+    }
+
+    /// Starts it again on the same port, with what it saved when it was stopped.
     ///
     /// # Errors
     /// As [`Mosquitto::start`].
@@ -87,18 +104,31 @@ impl Mosquitto {
             None => Ok(TcpStream::connect(address).ok().map(drop)),
         })
         .await?;
-        self.process = Some(process);
+        // It is read, and must not come back after another end than a stop.
+        match fs::remove_file(self.saved()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).context("cannot remove what the broker had saved");
+            }
+            _ => self.process = Some(process),
+        }
         Ok(())
     }
 
+    /// Where it saves its state. Only when it is stopped: see [`Mosquitto::configuration`].
+    fn saved(&self) -> PathBuf {
+        self.folder.join("mosquitto.db")
+    }
+
     fn configuration(&self) -> String {
-        let (host, port) = (self.address.ip(), self.address.port());
+        let (host, port, folder) = (self.address.ip(), self.address.port(), self.folder.display());
         // A queue with an end would lose answers. Without `set_tcp_nodelay`, what Mosquitto sends right behind another
         // small packet waits up to 40 ms for the receiving host's acknowledgement (Nagle's algorithm and delayed
-        // acknowledgements, RFC 9293): that would be measured, and nothing else.
+        // acknowledgements, RFC 9293): that would be measured, and nothing else. The user is for a broker that root
+        // starts: another one may not write into the folder.
         format!(
-            "listener {port} {host}\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n\
-             set_tcp_nodelay true\nlog_dest stderr\n"
+            "listener {port} {host}\nuser root\nallow_anonymous true\npersistence true\n\
+             persistence_location {folder}/\nautosave_interval 0\nmax_queued_messages 0\nset_tcp_nodelay true\n\
+             log_dest stderr\n"
         )
     }
 }

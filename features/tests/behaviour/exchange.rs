@@ -4,6 +4,7 @@ use crate::sender::{Answer, Sender, Word};
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use dvs_features::client::Retain;
+use dvs_features::wait::until;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -103,6 +104,40 @@ impl World {
         }
         self.note_volumes()?;
         Ok(jobs)
+    }
+
+    /// Sends each job since the last step about answers again that has no end, as its sender does.
+    pub(crate) async fn send_again(&self) -> Result<()> {
+        let done = self.done()?;
+        for job in &self.jobs[self.batch.end..] {
+            if !done.contains(&(job.sender.clone(), job.id.clone())) {
+                let sender = self.senders.get(&job.sender).context("the job has a sender")?;
+                let topic = format!("docker/{}/{}", self.launch.node, job.topic);
+                sender.client.publish(&topic, job.payload.clone(), Retain::No).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until `count` of the jobs since the last step about answers are DONE.
+    pub(crate) async fn done_within(&self, count: usize, limit: Duration) -> Result<()> {
+        let what = format!("{count} jobs are DONE");
+        let enough = || Ok((count <= self.done()?.len()).then_some(()));
+        let waited = until(&what, limit, enough).await;
+        waited.with_context(|| format!("{} are", self.done().map_or(0, |done| done.len())))
+    }
+
+    /// Which jobs since the last step about answers are DONE, by sender and id.
+    fn done(&self) -> Result<BTreeSet<(String, Option<String>)>> {
+        let jobs = &self.jobs[self.batch.end..];
+        let ids: BTreeSet<_> = jobs.iter().map(|job| (job.sender.clone(), job.id.clone())).collect();
+        let mut done = BTreeSet::new();
+        for (key, sender) in &self.senders {
+            let answers = sender.answers_since(0)?.into_iter();
+            let words = answers.filter(|answer| answer.word == Word::Done);
+            done.extend(words.map(|answer| (key.clone(), answer.id)).filter(|id| ids.contains(id)));
+        }
+        Ok(done)
     }
 
     /// Waits until `job` has its end.

@@ -5,6 +5,7 @@ use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
 use dvs_features::machine::{self, Mount};
 use dvs_features::process;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -160,6 +161,12 @@ impl World {
         let text =
             |volume: &serde_json::Value, key: &str| volume[key].as_str().unwrap_or_default().to_owned();
         Ok(listed.iter().map(|volume| (text(volume, "name"), text(volume, "mount_point"))).collect())
+    }
+
+    /// The name of each volume that is attached, by the agent's word.
+    pub(crate) async fn listed_as_attached(&self) -> Result<BTreeSet<String>> {
+        let listed = self.listed_whole().await?.into_iter();
+        Ok(listed.filter(|it| it["state"] == "attached").map(|it| it["name"].to_string()).collect())
     }
 
     /// Each volume that the agent lists, with all that it tells.

@@ -52,6 +52,12 @@ pub(crate) struct World {
     pub(crate) own_mounts: Vec<PathBuf>,
     /// What each volume was when it was first seen.
     pub(crate) seen: BTreeMap<PathBuf, Identity>,
+    /// By what volumes are known again that appeared while a broker was away: what was recorded, and what is there.
+    pub(crate) noted: BTreeMap<PathBuf, (String, Identity)>,
+    /// What was heard of the agent, and when, as another client took its id.
+    pub(crate) thrown_out: Option<(usize, Instant)>,
+    /// How long it was away each time after that.
+    pub(crate) absences: Vec<Duration>,
     /// What the store's folder held before the first job.
     pub(crate) store_before: Option<Vec<PathBuf>>,
     /// Programs that use a volume.
@@ -153,6 +159,9 @@ impl World {
             own_paths: BTreeSet::new(),
             own_mounts: Vec::new(),
             seen: BTreeMap::new(),
+            noted: BTreeMap::new(),
+            thrown_out: None,
+            absences: Vec::new(),
             store_before: None,
             programs: Vec::new(),
             docker: None,

@@ -1,4 +1,4 @@
-//! The agent's life, its presence, and its broker.
+//! The agent's life, and its presence.
 
 use super::{check, text_below};
 use crate::fill::fill;
@@ -6,7 +6,6 @@ use crate::stage::Stage;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{gherkin, given, then, when};
-use dvs_features::broker::Mosquitto;
 use dvs_features::client::Client;
 use dvs_features::process::run;
 use dvs_features::wait::until;
@@ -93,6 +92,14 @@ async fn the_work_waits(world: &mut World, milliseconds: u32) {
     fail(world, &format!("{}=1*sleep({milliseconds})", step_in_the_middle()));
 }
 
+/// Creates and deletes: late enough that something is there, and before anything is finished.
+#[given(expr = "an agent whose work waits {int} milliseconds each time")]
+async fn all_work_waits(world: &mut World, milliseconds: u32) {
+    let decide = if World::is_loop() { "loop.decide" } else { "fake.decide" };
+    let steps = [step_in_the_middle(), decide].map(|step| format!("{step}=sleep({milliseconds})"));
+    fail(world, &steps.join(";"));
+}
+
 #[given("an agent whose work kills it once")]
 async fn the_work_kills(world: &mut World) {
     fail(world, &format!("{}=1*return(kill)", step_in_the_middle()));
@@ -127,30 +134,6 @@ async fn the_daemon_is_told_to_stop(world: &mut World) -> Step {
 async fn an_agent_with_a_configuration(world: &mut World) {
     world.launch.arguments = vec!["--config".into(), world.configuration_file().into()];
     world.launch.broker_in_environment = true;
-}
-
-#[given("a broker of its own")]
-async fn a_broker_of_its_own(world: &mut World) -> Step {
-    let broker = Mosquitto::start(&world.folder.join("broker")).await?;
-    world.use_broker(broker);
-    Ok(())
-}
-
-/// The agent stands still meanwhile, so that its senders listen again before it can tell them anything.
-#[when("the broker goes away and comes back")]
-async fn the_broker_goes_away(world: &mut World) -> Step {
-    world.agent()?.signal(Signal::STOP)?;
-    let broker = world.own_broker.as_mut().context("the broker is not the scenario's own")?;
-    broker.end();
-    broker.run().await?;
-    world.reconnect().await?;
-    world.agent()?.signal(Signal::CONT)?;
-    Ok(())
-}
-
-#[when("the agent is online again")]
-async fn the_agent_is_online_again(world: &mut World) -> Step {
-    Ok(world.online_after(0).await?)
 }
 
 #[then("the retained presence is online, with a version and the store of this run")]

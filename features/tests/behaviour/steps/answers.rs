@@ -74,10 +74,13 @@ async fn it_is_refused(world: &mut World, code: String) -> Step {
 #[then(expr = "the last fails with {string}")]
 async fn it_fails(world: &mut World, code: String) -> Step {
     let job = settled(world).await?;
-    let words: Vec<_> = world.answers(&job)?.iter().map(|answer| answer.word).collect();
-    let good = matches!(words.as_slice(), [Word::Failed] | [Word::Pending, Word::Failed]);
-    check(good, || format!("answered {words:?}: {}", told(world, &job)))?;
-    Ok(check_code(world, &job, &code)?)
+    Ok(check_failed(world, &job, &code)?)
+}
+
+#[then(expr = "the first fails with {string}")]
+async fn the_first_fails(world: &mut World, code: String) -> Step {
+    let jobs = world.settle().await?;
+    Ok(check_failed(world, jobs.first().context("no job was sent")?, &code)?)
 }
 
 #[then(expr = "its reason names {string}")]
@@ -182,6 +185,13 @@ async fn settled(world: &mut World) -> Result<Sent> {
 fn check_words(world: &World, job: &Sent, expected: &[Word]) -> Result<()> {
     let words: Vec<_> = world.answers(job)?.iter().map(|answer| answer.word).collect();
     check(words == expected, || format!("answered {words:?}, not {expected:?}: {}", told(world, job)))
+}
+
+fn check_failed(world: &World, job: &Sent, code: &str) -> Result<()> {
+    let words: Vec<_> = world.answers(job)?.iter().map(|answer| answer.word).collect();
+    let good = matches!(words.as_slice(), [Word::Failed] | [Word::Pending, Word::Failed]);
+    check(good, || format!("answered {words:?}: {}", told(world, job)))?;
+    check_code(world, job, code)
 }
 
 /// A burst over a restart may be told PENDING twice, never after DONE.

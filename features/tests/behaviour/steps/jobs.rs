@@ -1,5 +1,6 @@
 //! Jobs that are sent.
 
+use super::brokers::OTHERS;
 use super::{check, table_below, text_below};
 use crate::exchange::Sent;
 use crate::fill::fill;
@@ -132,6 +133,33 @@ async fn a_volume_named(world: &mut World, size: u64, name: String, given: Strin
     let mut job = world.job(&name, Some(size));
     job["name"] = Value::from(given);
     Ok(make(world, &job).await?)
+}
+
+#[given(expr = "{int} volumes of {int} MiB at different mount points")]
+async fn volumes(world: &mut World, count: usize, size: u64) -> Step {
+    many_places(world, count, size).await?;
+    world.settle().await?;
+    let attached = world.count_attached()?;
+    Ok(check(attached == count, || format!("{attached} were made"))?)
+}
+
+#[given(
+    expr = "{int} senders send {int} jobs at once, to delete these and to create as many others of {int} MiB"
+)]
+async fn deletes_and_creates(world: &mut World, senders: usize, count: usize, size: u64) -> Step {
+    for sender in 0..senders {
+        world.current = format!("sender-{sender}");
+        let numbers = (0..count / 2).filter(|number| number % senders == sender);
+        let jobs = numbers.flat_map(|number| {
+            let delete = with_id(world.job(&format!("many/{number}"), None), &format!("delete-{number}"));
+            let other =
+                with_id(world.job(&format!("{OTHERS}/{number}"), Some(size)), &format!("other-{number}"));
+            [(DELETE, delete), (CREATE, other)]
+        });
+        let jobs = jobs.collect();
+        world.publish_all(jobs).await?;
+    }
+    Ok(())
 }
 
 #[when("the same job is sent again")]

@@ -3,6 +3,7 @@
 mod agents;
 mod answers;
 mod boot;
+mod brokers;
 mod commands;
 mod containers;
 mod jobs;
