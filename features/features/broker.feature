@@ -101,6 +101,8 @@ Feature: A broker that goes away costs no job and no answer
       Then exactly the 25 others are there in the end, although nothing was sent again
       When what was not answered is sent again until 50 of them are DONE
       Then all of them are DONE
+      When each of them is sent once more
+      Then all of them are DONE
       And exactly the 25 others are there, each as it was when it was first seen
 
     Scenario: The broker is stopped again and again
@@ -115,6 +117,8 @@ Feature: A broker that goes away costs no job and no answer
       And the broker is stopped
       And the broker comes back
       And what was not answered is sent again until 50 of them are DONE
+      Then all of them are DONE
+      When each of them is sent once more
       Then all of them are DONE
       And exactly the 25 others are there, each as it was when it was first seen
 
@@ -132,6 +136,8 @@ Feature: A broker that goes away costs no job and no answer
       And what was not answered is sent again until 50 of them are DONE
       And the agent is online again
       Then all of them are DONE
+      When each of them is sent once more
+      Then all of them are DONE
       And exactly the 25 others are there, each as it was when it was first seen
 
     Scenario: Broker and agent are killed together, and the broker knows nothing
@@ -142,5 +148,7 @@ Feature: A broker that goes away costs no job and no answer
       And the broker comes back
       And the agent starts
       And what was not answered is sent again until 50 of them are DONE
+      Then all of them are DONE
+      When each of them is sent once more
       Then all of them are DONE
       And exactly the 25 others are there, each as it was when it was first seen

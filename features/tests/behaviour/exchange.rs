@@ -107,14 +107,18 @@ impl World {
     }
 
     /// Sends each job since the last step about answers again that has no end, as its sender does.
-    pub(crate) async fn send_again(&self) -> Result<()> {
+    pub(crate) async fn send_unanswered(&self) -> Result<()> {
         let done = self.done()?;
-        for job in &self.jobs[self.batch.end..] {
-            if !done.contains(&(job.sender.clone(), job.id.clone())) {
-                let sender = self.senders.get(&job.sender).context("the job has a sender")?;
-                let topic = format!("docker/{}/{}", self.launch.node, job.topic);
-                sender.client.publish(&topic, job.payload.clone(), Retain::No).await?;
-            }
+        let jobs = self.jobs[self.batch.end..].iter();
+        self.send_again(jobs.filter(|job| !done.contains(&(job.sender.clone(), job.id.clone())))).await
+    }
+
+    /// Sends `jobs` as they were sent before.
+    pub(crate) async fn send_again(&self, jobs: impl Iterator<Item = &Sent>) -> Result<()> {
+        for job in jobs {
+            let sender = self.senders.get(&job.sender).context("the job has a sender")?;
+            let topic = format!("docker/{}/{}", self.launch.node, job.topic);
+            sender.client.publish(&topic, job.payload.clone(), Retain::No).await?;
         }
         Ok(())
     }

@@ -93,11 +93,16 @@ async fn so_many_are_done(world: &mut World, count: usize) -> Step {
 #[when(expr = "what was not answered is sent again until {int} of them are DONE")]
 async fn it_is_sent_again(world: &mut World, count: usize) -> Step {
     success(ANSWERED_WITHIN, async || {
-        world.send_again().await?;
+        world.send_unanswered().await?;
         world.done_within(count, REPEATED_AFTER).await
     })
     .await?;
     Ok(note(world).await?)
+}
+
+#[when("each of them is sent once more")]
+async fn each_is_sent_once_more(world: &mut World) -> Step {
+    Ok(world.send_again(world.jobs[world.batch.clone()].iter()).await?)
 }
 
 #[then(expr = "exactly the {int} others are there in the end, although nothing was sent again")]
