@@ -6,7 +6,7 @@ use crate::layout::{self, DELETING};
 use crate::problem::{At, Problem};
 use crate::shared::Work;
 use crate::sweep;
-use crate::target::{Handle, Name};
+use crate::target::{Fault, Handle, Name, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, VolumeName};
 use dvs_domain::ports::{Claim, ClaimKind};
@@ -21,7 +21,15 @@ pub(crate) async fn enter(work: &Work, name: &VolumeName) -> Result<(), Problem>
     let sound = entry::attachable(work, name).await?;
     let own = &work.shared.node;
     let (claim, deleting) = (layout::claim(&own.id).at(step)?, layout::name(DELETING).at(step)?);
-    work.write_file(&sound.metadata, &claim, own.name.as_bytes()).await.at(step)?;
+    // What was said before stands, whatever becomes of this: it may be attached all the while.
+    let is_said = work.look_up(&sound.metadata, &claim).await.at(step)?.is_some();
+    let destroyed = || format!("volume `{}` has just been destroyed", work.shared.id(name));
+    match work.write_file(&sound.metadata, &claim, own.name.as_bytes()).await {
+        Err(TargetError { fault: Fault::NotThere, .. }) => {
+            return Err(Failure::new(FailureCode::Busy, destroyed()).at_step(step).into());
+        }
+        written => written.at(step)?,
+    }
     let refused = match work.read_mark(&sound.metadata, &deleting).await.at(step)? {
         // This node destroys nothing now, or this would wait: an earlier attempt was cut off before its decision.
         Some(node) if node == own.id.as_str() => {
@@ -31,10 +39,12 @@ pub(crate) async fn enter(work: &Work, name: &VolumeName) -> Result<(), Problem>
         Some(node) => Some(format!("node {node} is destroying volume `{}`", work.shared.id(name))),
         // A destroy removes its mark last, when the name is somebody else's already.
         None if is_still(work, name, &sound.metadata).await? => None,
-        None => Some(format!("volume `{}` has just been destroyed", work.shared.id(name))),
+        None => Some(destroyed()),
     };
     let Some(refused) = refused else { return Ok(()) };
-    work.remove_file(&sound.metadata, &claim).await.at("withdraw")?;
+    if !is_said {
+        work.remove_file(&sound.metadata, &claim).await.at("withdraw")?;
+    }
     Err(Failure::new(FailureCode::Busy, refused).at_step(step).into())
 }
 

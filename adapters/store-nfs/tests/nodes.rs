@@ -116,3 +116,19 @@ async fn what_nodes_say_is_shown_and_can_be_released_by_an_operator_only() {
     tidy(&store).await;
     assert!(ground.traces().is_empty(), "{:?}", ground.traces());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_says_again_that_it_has_a_volume_attached_takes_nothing_back() {
+    let ground = Ground::new();
+    let (store, other) = (ground.store(1), ground.store(2));
+    store.create(&volume(&store, "a")).await.unwrap();
+    store.enter(&named("a")).await.unwrap();
+    // Another node's destroy stands between its mark and its look for claims.
+    let mark = ground.folder.path().join("volumes_metadata/a/deleting");
+    std::os::unix::fs::symlink(node(2).unwrap().id.as_str(), &mark).unwrap();
+    assert_eq!(store.enter(&named("a")).await.unwrap_err().code(), FailureCode::Busy);
+    assert_eq!(other.destroy(&named("a")).await.unwrap_err().code(), FailureCode::InUse);
+    assert!(matches!(store.look_up(&named("a")).await.unwrap(), Some(Entry::Sound(_))));
+    store.leave(&named("a")).await.unwrap();
+    assert_eq!(other.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+}

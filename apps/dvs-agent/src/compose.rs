@@ -28,6 +28,9 @@ use url::Url;
 /// What each store that is in a folder keeps in there from its first opening on.
 const VOLUMES: &str = "volumes";
 
+/// The scheme of stores that several nodes share.
+const NFS: &str = "nfs";
+
 /// The agent's parts, put together and recovered, before any door is open.
 pub struct House {
     /// Makes jobs true.
@@ -60,14 +63,14 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     })?;
     let lock = InstanceLock::take(&settings.state)?;
     let journal: Arc<dyn Journal> = Arc::new(RedbJournal::open(&settings.state.join("journal"))?);
-    let node = ThisNode { id: node_id::of(&settings.state)?, name: settings.topics.node().to_string() };
+    let node = this_node(settings)?;
     let remembered = journal.load().await?;
     let has_volumes =
         |store: &StoreName| remembered.attachments.iter().any(|attachment| attachment.volume.store == *store);
     let stores: Result<Vec<_>, _> = settings
         .stores
         .iter()
-        .map(|(name, url)| open_now_or_later(name, url, &node, has_volumes(name)))
+        .map(|(name, url)| open_now_or_later(name, url, node.as_ref(), has_volumes(name)))
         .collect();
     let stores = Arc::new(Stores::new(stores?)?);
     let node = Arc::new(Node::new(Arc::clone(&journal), remembered.attachments.clone()));
@@ -88,15 +91,32 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     Ok(House { worker, journal, clock, ledger, first, in_doubt, reserved, lock })
 }
 
-/// The store that `url` describes, as `node` has it.
+/// This node as stores know it that several nodes share. Where there is none, nothing depends on its id.
+fn this_node(settings: &Settings) -> Result<Option<ThisNode>, Failure> {
+    if !settings.stores.iter().any(|(_, url)| url.scheme() == NFS) {
+        return Ok(None);
+    }
+    let id = node_id::of(&settings.state)?;
+    Ok(Some(ThisNode { id, name: settings.topics.node().to_string() }))
+}
+
+/// The store that `url` describes, as `node` has it; only a store that nodes share needs that.
 ///
 /// # Errors
 /// `bad-request` for a URL that describes none, and what the store's own opening says.
-pub fn open_store(name: &StoreName, url: &Url, node: &ThisNode) -> Result<Arc<dyn VolumeStore>, Failure> {
+pub fn open_store(
+    name: &StoreName,
+    url: &Url,
+    node: Option<&ThisNode>,
+) -> Result<Arc<dyn VolumeStore>, Failure> {
     let named = |failure: Failure| failure.while_doing(format!("cannot open store `{name}`"));
     Ok(match url.scheme() {
         "loop" => Arc::new(LoopStore::open(name.clone(), url).map_err(named)?),
-        "nfs" => Arc::new(NfsStore::open(name.clone(), url, node.clone()).map_err(named)?),
+        NFS => {
+            let nobody = || Failure::new(FailureCode::BadRequest, "it needs a node with an id");
+            let node = node.cloned().ok_or_else(|| named(nobody()))?;
+            Arc::new(NfsStore::open(name.clone(), url, node).map_err(named)?)
+        }
         "fake" => Arc::new(FakeStore::open(name.clone(), url).map_err(named)?),
         other => {
             return Err(Failure::new(
@@ -116,10 +136,10 @@ pub fn open_store(name: &StoreName, url: &Url, node: &ThisNode) -> Result<Arc<dy
 fn open_now_or_later(
     name: &StoreName,
     url: &Url,
-    node: &ThisNode,
+    node: Option<&ThisNode>,
     has_volumes: bool,
 ) -> Result<Arc<dyn VolumeStore>, Failure> {
-    let open = move |name: &StoreName, url: &Url, node: &ThisNode| {
+    let open = move |name: &StoreName, url: &Url, node: Option<&ThisNode>| {
         if has_volumes {
             refuse_absent(name, url)?;
         }
@@ -128,8 +148,8 @@ fn open_now_or_later(
     match open(name, url, node) {
         Err(failure) if failure.code() != FailureCode::BadRequest => {
             tracing::error!(store = %name, code = %failure.code(), "tried again when used: {}", failure.chain());
-            let (again, at, node) = (name.clone(), url.clone(), node.clone());
-            Ok(Arc::new(LateStore::new(name, url, failure, move || open(&again, &at, &node))))
+            let (again, at, node) = (name.clone(), url.clone(), node.cloned());
+            Ok(Arc::new(LateStore::new(name, url, failure, move || open(&again, &at, node.as_ref()))))
         }
         opened_or_refused => opened_or_refused,
     }
@@ -178,7 +198,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let name = StoreName::new("x").unwrap();
         let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
-        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), &node, false);
+        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), Some(&node), false);
         for kind in ["fake", "loop"] {
             let late = open(format!("{kind}://{}/below", file.display())).unwrap();
             assert_eq!((late.describe().name, late.describe().kind), (name.clone(), kind));
@@ -196,16 +216,15 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_has_volumes_is_awaited_and_never_made_anew() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
         let (name, volume) = (StoreName::new("x").unwrap(), VolumeName::new("v").unwrap());
         for kind in ["fake", "loop"] {
             let url = Url::parse(&format!("{kind}://{}/{kind}", folder.path().display())).unwrap();
-            let store = open_now_or_later(&name, &url, &node, true).unwrap();
+            let store = open_now_or_later(&name, &url, None, true).unwrap();
             let refused = store.look_up(&volume).await.unwrap_err();
             assert_eq!(refused.code(), FailureCode::StoreUnavailable, "{}", refused.chain());
             assert!(!folder.path().join(kind).exists());
-            open_now_or_later(&name, &url, &node, false).unwrap();
-            let store = open_now_or_later(&name, &url, &node, true).unwrap();
+            open_now_or_later(&name, &url, None, false).unwrap();
+            let store = open_now_or_later(&name, &url, None, true).unwrap();
             assert!(store.look_up(&volume).await.unwrap().is_none(), "it is there, and empty");
         }
     }

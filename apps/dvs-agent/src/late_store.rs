@@ -141,9 +141,7 @@ fn described(name: &StoreName, url: &Url) -> StoreDescription {
 mod tests {
     use super::*;
     use crate::compose::open_store;
-    use crate::node_id;
     use dvs_store_fake::FakeStore;
-    use dvs_store_nfs::ThisNode;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tempfile::TempDir;
 
@@ -204,8 +202,7 @@ mod tests {
             for kind in ["fake", "loop"] {
                 let folder = folder();
                 let url = Url::parse(&format!("{kind}://{}{options}", folder.path().display())).unwrap();
-                let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
-                let open = open_store(&named("x"), &url, &node).unwrap().describe();
+                let open = open_store(&named("x"), &url, None).unwrap().describe();
                 assert_eq!(described(&named("x"), &url), open, "{url}");
             }
         }

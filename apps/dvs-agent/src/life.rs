@@ -84,12 +84,14 @@ fn attach_once(flags: &AgentFlags) -> Result<(), Ending> {
     let settings = Settings::gather(flags, &Environment::of_process())?;
     start_log();
     let runtime = start_runtime()?;
-    runtime.block_on(async {
+    let attached = runtime.block_on(async {
         let house = compose::build(&settings).await?;
         let started = house.worker.start(&house.in_doubt).await;
         tracing::info!(attached = started.attached, troubled = started.troubled, "attached");
         Ok(())
-    })
+    });
+    runtime.shutdown_background(); // Docker waits for this: it must not wait for a remote store, or for its name.
+    attached
 }
 
 fn end(ending: &Ending) -> ExitCode {

@@ -25,7 +25,7 @@ const FILES: [&str; 3] = ["image", "record", "record.copy"];
 /// What lies in the store's folder besides.
 const FOLDERS: [&str; 2] = ["staging", "volumes"];
 /// What lies in the state folder of an agent that runs.
-const STATE: [&str; 5] = ["agent.sock", "journal", "journal.reserve", "lock", "node-id"];
+const STATE: [&str; 4] = ["agent.sock", "journal", "journal.reserve", "lock"];
 
 /// The file in a volume that tells whether it was ever formatted anew.
 const MARKER: &str = "marker";
