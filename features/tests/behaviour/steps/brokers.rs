@@ -227,12 +227,14 @@ async fn are_there(world: &World, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Notes by what each volume of the second kind is known again, when it is seen for the first time.
+/// Notes by what each volume of the second kind is known again, when it is seen for the first time. One that is being
+/// made is listed a moment before it can be seen.
 async fn note(world: &mut World) -> Result<()> {
     let others = world.at(OTHERS);
     for volume in world.listed_whole().await? {
         let place = PathBuf::from(volume["mount_point"].as_str().unwrap_or_default());
-        if volume["state"] == "attached" && place.starts_with(&others) && !world.noted.contains_key(&place) {
+        let is_other = volume["state"] == "attached" && place.starts_with(&others);
+        if is_other && !world.noted.contains_key(&place) && world.is_attached(&place.display().to_string())? {
             let made = format!("{} at {}", volume["made_by"], volume["made_at_milliseconds"]);
             let identity = world.identity_at(&place)?;
             world.noted.insert(place, (made, identity));
