@@ -18,7 +18,9 @@ pub(super) enum Meanwhile {
     Pristine,
     /// Everything is unmounted while no agent runs, as a reboot would.
     Reboot,
-    /// The same, and the image at this mount point is damaged.
+    /// The same, but the one volume that is there was not unmounted in order.
+    PowerLoss,
+    /// Everything is unmounted, and the image at this mount point is damaged.
     Damaged(&'static str),
     /// The same, and it was mended after an agent had guarded its mount point.
     Mended(&'static str),
@@ -161,6 +163,12 @@ pub(super) const SITUATIONS: &[Situation] = &[
         name: "start after a reboot",
         before: &[create(NESTED), create("new/b")],
         meanwhile: Meanwhile::Reboot,
+        ..PLAIN
+    },
+    Situation {
+        name: "start after a loss of power",
+        before: &[create(NESTED)],
+        meanwhile: Meanwhile::PowerLoss,
         ..PLAIN
     },
     Situation {

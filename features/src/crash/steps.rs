@@ -8,7 +8,7 @@ use super::sender::{End, Job, Sender, Wish};
 use super::situation::{Deed, Meanwhile, SITUATIONS, Situation, THERE};
 use super::truth::Truth;
 use crate::machine;
-use crate::process::Process;
+use crate::process::{Process, text};
 use crate::wait::until;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -206,6 +206,13 @@ impl Player {
                 }
             }
             Meanwhile::Reboot => machine::release_below(&self.ground.mounts)?,
+            Meanwhile::PowerLoss => {
+                machine::release_below(&self.ground.mounts)?;
+                // As the kernel leaves it that is not asked to unmount (ext4(5), `s_state`).
+                let image = only_image(&self.ground.store)?;
+                let request = "set_super_value state 0";
+                text("debugfs", ["-w", "-R", request, &image.display().to_string()])?;
+            }
             Meanwhile::Damaged(at) => {
                 machine::release_below(&self.ground.mounts)?;
                 resize_image(&self.ground.store, DAMAGE)?;
@@ -361,12 +368,18 @@ const DAMAGE: i64 = 4096;
 
 /// Makes the only image of a store longer or shorter.
 fn resize_image(store: &Path, bytes: i64) -> Result<()> {
-    let images: Vec<_> =
-        machine::paths_below(store)?.into_iter().filter(|path| path.ends_with("image")).collect();
-    let [image] = images.as_slice() else { bail!("not one image but {images:?}") };
-    let file = File::options().write(true).open(image).context("cannot open the image")?;
+    let file = File::options().write(true).open(only_image(store)?).context("cannot open the image")?;
     let length = file.metadata().context("cannot look at the image")?.len();
     file.set_len(length.saturating_add_signed(bytes)).context("cannot resize the image")
+}
+
+fn only_image(store: &Path) -> Result<PathBuf> {
+    let mut images: Vec<_> =
+        machine::paths_below(store)?.into_iter().filter(|path| path.ends_with("image")).collect();
+    match (images.pop(), images.is_empty()) {
+        (Some(image), true) => Ok(image),
+        (last, _) => bail!("not one image but {images:?} and {last:?}"),
+    }
 }
 
 /// A process that keeps every mount of now in a mount namespace of its own.
