@@ -1,6 +1,7 @@
 //! The core with parts in memory: what jobs come to, and what is left when something breaks.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod away;
 mod support;
 mod troubles;
 

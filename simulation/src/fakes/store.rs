@@ -1,5 +1,6 @@
-//! Two stores: one makes images and gives loop devices, the other plain directories. A volume is made under a staging
-//! name and exists from one instant on; its end is one instant too.
+//! Two stores: one makes images and gives loop devices, the other plain directories behind a network: while it is away
+//! it swallows what it is sent. A volume is made under a staging name and exists from one instant on; its end is one
+//! instant too.
 
 use super::Under;
 use crate::scenario::{STORES, store_name};
@@ -9,15 +10,18 @@ use crate::world::kernel::OpenDevice;
 use crate::world::{Sim, World};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, VolumeStore};
+use dvs_domain::names::{NodeId, VolumeName};
+use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, StoreDescription, Usage, Volume, VolumeId};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a loop device's node is called, before its number.
 pub(super) const DEVICE: &str = "/dev/loop";
 /// Where the directories of the second store are, by inode.
 pub(super) const FOLDER: &str = "/volumes/";
+/// How long the second store waits for an answer, in milliseconds.
+const LIMIT_MILLISECONDS: u64 = 3_000;
 
 pub(crate) struct FakeStore {
     pub(crate) sim: Sim,
@@ -38,20 +42,28 @@ impl FakeStore {
     async fn step(&self, call: Call, name: Option<&VolumeName>) -> Result<(), Failure> {
         self.sim.moment(call).await;
         let id = name.map(|name| self.id(name));
-        let failure = self.sim.effect(|world| {
-            let failure = if world.store_is_away(self.index) {
-                Some(Failure::new(FailureCode::StoreUnavailable, "the store is away"))
-            } else {
-                world.failure_is_due(call)
-            };
-            if let Some(failure) = &failure {
-                let store = STORES[self.index];
-                world.say(format_args!("store {store}: {} of {name:?} fails: {failure}", call.as_str()));
-                world.excuse(call, id.as_ref(), None);
-            }
-            failure
-        });
-        failure.await.map_or(Ok(()), Err)
+        let (is_away, failure) = self
+            .sim
+            .effect(|world| {
+                let is_away = world.store_is_away(self.index);
+                let failure = if is_away {
+                    Some(Failure::new(FailureCode::StoreUnavailable, "the store is away"))
+                } else {
+                    world.failure_is_due(call)
+                };
+                if let Some(failure) = &failure {
+                    let store = STORES[self.index];
+                    world.say(format_args!("store {store}: {} of {name:?} fails: {failure}", call.as_str()));
+                    world.excuse(call, id.as_ref(), None);
+                }
+                (is_away, failure)
+            })
+            .await;
+        if is_away && !self.gives_devices() {
+            tokio::time::sleep(Duration::from_millis(LIMIT_MILLISECONDS)).await;
+            self.sim.effect(|_| ()).await;
+        }
+        failure.map_or(Ok(()), Err)
     }
 
     fn image<'w>(&self, world: &'w World, name: &VolumeName) -> Option<&'w Image> {
@@ -212,6 +224,30 @@ impl VolumeStore for FakeStore {
         self.sim.moment(Call::Source).await;
         let path = PathBuf::from(format!("{DEVICE}{}", keep.open.number));
         Ok(Source::kept_by(SourceKind::Device { path, file_system: FileSystem::Ext4 }, keep))
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        (!self.gives_devices()).then_some(self)
+    }
+}
+
+/// There is no other node.
+#[async_trait]
+impl SharedStore for FakeStore {
+    async fn enter(&self, _: &VolumeName) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn leave(&self, _: &VolumeName) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn claims(&self, _: &VolumeName) -> Result<Vec<Claim>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn release(&self, _: &VolumeName, _: &NodeId) -> Result<Vec<Claim>, Failure> {
+        Ok(Vec::new())
     }
 }
 

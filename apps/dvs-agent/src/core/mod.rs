@@ -5,6 +5,7 @@ mod admission;
 mod control;
 mod engine;
 mod node;
+mod reach;
 mod start;
 mod stores;
 mod work;

@@ -1,5 +1,6 @@
 //! The stores of this node, and which of them a job means.
 
+use super::reach::FarStore;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::VolumeStore;
@@ -21,7 +22,8 @@ impl Stores {
     /// # Errors
     /// `bad-request` when there is none, or two have the same name.
     pub fn new(stores: Vec<Arc<dyn VolumeStore>>) -> Result<Self, Failure> {
-        let stores: Vec<_> = stores.into_iter().map(|store| (store.describe().name, store)).collect();
+        let stores: Vec<_> =
+            stores.into_iter().map(|store| (store.describe().name, bounded(store))).collect();
         for (index, (name, _)) in stores.iter().enumerate() {
             if stores[..index].iter().any(|(earlier, _)| earlier == name) {
                 return Err(Failure::new(FailureCode::BadRequest, format!("two stores are called `{name}`")));
@@ -124,6 +126,11 @@ impl Stores {
             }
         }
     }
+}
+
+/// `store`, whose failing holds up no other.
+fn bounded(store: Arc<dyn VolumeStore>) -> Arc<dyn VolumeStore> {
+    if store.shared().is_some() { Arc::new(FarStore::new(store)) } else { store }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use dvs_store_fake::FakeStore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -39,14 +39,24 @@ pub(crate) struct Core {
     stop: watch::Sender<bool>,
     engine: JoinHandle<()>,
     folder: TempDir,
+    beside: Option<Arc<dyn VolumeStore>>,
 }
 
 impl Core {
     pub(crate) async fn new(limits: Limits) -> Self {
+        Self::with(limits, None).await
+    }
+
+    /// With `other` as its second store.
+    pub(crate) async fn beside(other: Arc<dyn VolumeStore>) -> Self {
+        Self::with(Limits::default(), Some(other)).await
+    }
+
+    async fn with(limits: Limits, beside: Option<Arc<dyn VolumeStore>>) -> Self {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
         let store = FakeStore::at(StoreName::new("fake").unwrap(), folder.path()).unwrap();
         let parts = (Arc::default(), Arc::default(), Arc::new(Recorder::default()), Arc::default());
-        Self::start(limits, folder, Arc::new(store), parts).await
+        Self::start(limits, folder, (Arc::new(store), beside), parts).await
     }
 
     /// Ends the engine at once, as a crash would, and starts another one on what is on disk and mounted. Work that
@@ -56,13 +66,13 @@ impl Core {
         let _aborted = self.engine.await;
         self.mounts.gate_is_closed.store(false, Ordering::SeqCst);
         let parts = (self.journal, self.mounts, Arc::new(Recorder::default()), self.clock);
-        Self::start(limits, self.folder, self.store, parts).await
+        Self::start(limits, self.folder, (self.store, self.beside), parts).await
     }
 
     async fn start(
         limits: Limits,
         folder: TempDir,
-        store: Arc<FakeStore>,
+        (store, beside): (Arc<FakeStore>, Option<Arc<dyn VolumeStore>>),
         (journal, mounts, answers, clock): (
             Arc<MemoryJournal>,
             Arc<MemoryMounts>,
@@ -76,7 +86,8 @@ impl Core {
         let remembered = journal.load().await.unwrap();
         let in_doubt = InDoubt::of(&remembered.jobs);
         let node = Arc::new(Node::new(journal.clone(), remembered.attachments.clone()));
-        let stores = Arc::new(Stores::new(vec![store.clone()]).unwrap());
+        let first: Arc<dyn VolumeStore> = store.clone();
+        let stores = Arc::new(Stores::new([first].into_iter().chain(beside.clone()).collect()).unwrap());
         let (ledger, first) = Ledger::restore(limits, name, remembered, clock.now());
         let worker = Arc::new(Worker {
             stores,
@@ -98,7 +109,7 @@ impl Core {
         let (intake, arrivals) = intake();
         let (stop, stopped) = watch::channel(false);
         let engine = tokio::spawn(Engine::new(parts, ledger, arrivals).run(first, stopped));
-        Self { store, journal, answers, mounts, clock, containers, intake, stop, engine, folder }
+        Self { store, journal, answers, mounts, clock, containers, intake, stop, engine, folder, beside }
     }
 
     pub(crate) async fn send(&self, job: &Job) {
@@ -120,9 +131,10 @@ impl Core {
 
 /// Waits for a condition, with a limit, and tells the last state.
 pub(crate) async fn wait_for(is_true: impl Fn() -> bool, state: impl Fn() -> String) {
-    let end = tokio::time::Instant::now() + Duration::from_secs(WAIT_SECONDS_MAX);
+    // Of the host's clock: that of a test may stand still.
+    let end = Instant::now() + Duration::from_secs(WAIT_SECONDS_MAX);
     while !is_true() {
-        assert!(tokio::time::Instant::now() < end, "waited {WAIT_SECONDS_MAX} s in vain; {}", state());
+        assert!(Instant::now() < end, "waited {WAIT_SECONDS_MAX} s in vain; {}", state());
         tokio::task::yield_now().await;
     }
 }

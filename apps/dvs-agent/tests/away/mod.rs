@@ -1,0 +1,157 @@
+//! A store that cannot be reached: what its jobs are told, and that the others go on.
+
+use crate::names;
+use crate::support::{Core, create, job, wait_for};
+use async_trait::async_trait;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{CreateRequest, Job, JobRequest, Target};
+use dvs_domain::ledger::Limits;
+use dvs_domain::names::{NodeId, StoreName, VolumeName};
+use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, VolumeStore};
+use dvs_domain::size::VolumeSize;
+use dvs_domain::volume::{Entry, Mode, StoreDescription, Usage, Volume};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long a call waits for an answer.
+const LIMIT_SECONDS: u64 = 3;
+
+/// A store that nodes share, and whose server swallows what it is sent: each call waits until its time is over.
+#[derive(Default)]
+struct FarStore {
+    answers: AtomicBool,
+    calls: AtomicUsize,
+    time_is_over: Notify,
+}
+
+impl FarStore {
+    /// Waits until so many calls have been made so far.
+    async fn is_called(&self, times: usize) {
+        let calls = || self.calls.load(Ordering::SeqCst);
+        wait_for(|| times <= calls(), || format!("{} calls", calls())).await;
+    }
+
+    async fn let_time_pass(&self) {
+        tokio::time::advance(Duration::from_secs(LIMIT_SECONDS)).await;
+        self.time_is_over.notify_waiters();
+    }
+
+    async fn reach(&self) -> Result<(), Failure> {
+        let over = self.time_is_over.notified();
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.answers.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        over.await;
+        Err(Failure::new(FailureCode::StoreUnavailable, "no answer from server `far`").at_step("reach"))
+    }
+}
+
+#[async_trait]
+impl VolumeStore for FarStore {
+    fn describe(&self) -> StoreDescription {
+        StoreDescription {
+            name: StoreName::new("far").unwrap(),
+            kind: "far",
+            file_system: None,
+            provision: None,
+            uid: 0,
+            gid: 0,
+            mode: Mode::DEFAULT,
+            attachable: false,
+        }
+    }
+
+    async fn create(&self, _: &Volume) -> Result<Created, Failure> {
+        self.reach().await.map(|()| Created::New)
+    }
+
+    async fn destroy(&self, _: &VolumeName) -> Result<Destroyed, Failure> {
+        self.reach().await.map(|()| Destroyed::NothingThere)
+    }
+
+    async fn look_up(&self, _: &VolumeName) -> Result<Option<Entry>, Failure> {
+        self.reach().await.map(|()| None)
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, Failure> {
+        Ok(Vec::new()) // The start asks, and is no matter here.
+    }
+
+    async fn usage(&self, _: &VolumeName) -> Result<Usage, Failure> {
+        self.reach().await.map(|()| Usage { allocated_bytes: 0 })
+    }
+
+    async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
+        self.reach().await?;
+        Err(Failure::new(FailureCode::NotFound, format!("no `{name}`")))
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl SharedStore for FarStore {
+    async fn enter(&self, _: &VolumeName) -> Result<(), Failure> {
+        self.reach().await
+    }
+
+    async fn leave(&self, _: &VolumeName) -> Result<(), Failure> {
+        self.reach().await
+    }
+
+    async fn claims(&self, _: &VolumeName) -> Result<Vec<Claim>, Failure> {
+        self.reach().await.map(|()| Vec::new())
+    }
+
+    async fn release(&self, _: &VolumeName, _: &NodeId) -> Result<Vec<Claim>, Failure> {
+        self.reach().await.map(|()| Vec::new())
+    }
+}
+
+/// A create job for the volume `name` in the store `store`, or in whichever.
+fn create_named(store: Option<&str>, name: &str) -> Job {
+    let store = store.map(|store| StoreName::new(store).unwrap());
+    let target = Target::new(store, Some(VolumeName::new(name).unwrap()), None).unwrap();
+    let size = VolumeSize::from_mebibytes(8).unwrap();
+    let anywhere = crate::support::at("/mnt/x");
+    job(name, JobRequest::Create(CreateRequest { target, ..CreateRequest::at(anywhere, size) }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_swallows_everything_holds_up_no_job_of_another_store() {
+    let far = Arc::new(FarStore::default());
+    let core = Core::beside(far.clone()).await;
+    let jobs: Vec<String> =
+        (0..4 * Limits::default().workers).map(|number| format!("far-{number}")).collect();
+    for name in &jobs {
+        core.send(&create_named(Some("far"), name)).await;
+    }
+    far.is_called(Limits::default().workers).await;
+    far.let_time_pass().await;
+    // From here on it is known: one call finds out when the store can be reached again.
+    far.is_called(Limits::default().workers + 1).await;
+    core.send(&create("near", "/mnt/near")).await;
+    assert_eq!(core.answers_to("near", 2).await, ["PENDING", "DONE"]);
+    let is_told = |name: &&String| core.answers.to(name).len() == 2;
+    wait_for(
+        || jobs.iter().filter(is_told).count() == jobs.len() - 1,
+        || format!("{:?}", core.answers.all()),
+    )
+    .await;
+    for name in jobs.iter().filter(is_told) {
+        let said = core.answers.to(name);
+        assert!(said[1].starts_with("FAILED store-unavailable"), "{said:?}");
+        assert!(said[1].contains("step `reach`: no answer from server `far`"), "{said:?}");
+    }
+    far.answers.store(true, Ordering::SeqCst);
+    far.let_time_pass().await;
+    wait_for(|| jobs.iter().all(|name| is_told(&name)), || format!("{:?}", core.answers.all())).await;
+    core.send(&create_named(Some("far"), "late")).await;
+    assert_eq!(core.answers_to("late", 2).await, ["PENDING", "DONE"], "it is used as soon as it answers");
+    assert_eq!(names(&core).await.len(), 1);
+}
