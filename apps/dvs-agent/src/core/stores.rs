@@ -5,8 +5,13 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::VolumeStore;
 use dvs_domain::volume::{Entry, VolumeId};
+use futures::future::join_all;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// What to do about a name that may be one of several.
+const NAME_THE_STORE: &str =
+    "name the store too: with the job's key `store`, or as `STORE/NAME` on the command line";
 
 /// The stores of this node, in the order in which they were configured. The first is the default.
 pub struct Stores {
@@ -90,8 +95,8 @@ impl Stores {
     /// The volume called `name`: in `store`, or in whichever store has it when none is named.
     ///
     /// # Errors
-    /// `conflict` when two stores have the name; `store-unavailable` when one does not answer: it may have the
-    /// name, and a name never falls through to another store.
+    /// `conflict` when two stores have the name, naming both; `store-unavailable` when one does not answer, naming it:
+    /// it may have the name, and a name never falls through to another store.
     pub async fn find(
         &self,
         store: Option<&StoreName>,
@@ -101,31 +106,39 @@ impl Stores {
             let entry = self.get(store)?.look_up(name).await?;
             return Ok(entry.map(|entry| (VolumeId { store: store.clone(), name: name.clone() }, entry)));
         }
-        let mut found = Vec::new();
-        let mut unavailable = None;
-        for (store, adapter) in self.iter() {
-            match adapter.look_up(name).await {
-                Ok(Some(entry)) => found.push((VolumeId { store: store.clone(), name: name.clone() }, entry)),
+        let asked = self.iter().map(|(store, adapter)| async move {
+            (VolumeId { store: store.clone(), name: name.clone() }, adapter.look_up(name).await)
+        });
+        let (mut found, mut silent) = (Vec::new(), Vec::new());
+        // All at once: together they take no longer than the slowest.
+        for (id, said) in join_all(asked).await {
+            match said {
+                Ok(Some(entry)) => found.push((id, entry)),
                 Ok(None) => {}
-                Err(failure) => unavailable = Some(failure),
+                Err(failure) => silent.push((id, failure)),
             }
         }
-        if found.len() < 2
-            && let Some(failure) = unavailable
-        {
-            return Err(
-                failure.with_hint("name the store too: a store that does not answer may have the name")
-            );
+        if 1 < found.len() {
+            let detail = format!("`{name}` may be {}", either(&found));
+            return Err(Failure::new(FailureCode::Conflict, detail).with_hint(NAME_THE_STORE));
         }
-        match found.len() {
-            0 | 1 => Ok(found.pop()),
-            _ => {
-                let each: Vec<String> = found.iter().map(|(id, _)| format!("`{id}`")).collect();
-                Err(Failure::new(FailureCode::Conflict, format!("`{name}` may be {}", each.join(" or ")))
-                    .with_hint("name the store too"))
+        match silent.first() {
+            None => Ok(found.pop()),
+            // What it has listed before may be gone, and may not be all.
+            Some((_, first)) => {
+                let detail = format!("`{name}` may be {}, and nobody can say now", either(&silent));
+                let causes: Vec<String> = silent.iter().map(|(_, failure)| failure.chain()).collect();
+                Err(Failure::new(first.code(), detail)
+                    .caused_by(causes.join("; "))
+                    .with_hint(format!("make the store reachable, or {NAME_THE_STORE}")))
             }
         }
     }
+}
+
+fn either<T>(volumes: &[(VolumeId, T)]) -> String {
+    let each: Vec<String> = volumes.iter().map(|(id, _)| format!("`{id}`")).collect();
+    each.join(" or ")
 }
 
 /// `store`, whose failing holds up no other.
@@ -158,9 +171,27 @@ mod tests {
         let (a, b) = (store(folder.path(), "a").await, store(folder.path(), "b").await);
         let stores = Stores::new(vec![a.clone(), b.clone()]).unwrap();
         let name = VolumeName::new("data").unwrap();
-        assert_eq!(stores.find(None, &name).await.unwrap_err().code(), FailureCode::Conflict);
+        let refused = stores.find(None, &name).await.unwrap_err();
+        assert_eq!(refused.code(), FailureCode::Conflict);
+        assert_eq!(refused.chain(), "`data` may be `a/data` or `b/data`");
         b.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
-        assert_eq!(stores.find(None, &name).await.unwrap_err().code(), FailureCode::StoreUnavailable);
+        let refused = stores.find(None, &name).await.unwrap_err();
+        assert_eq!(refused.code(), FailureCode::StoreUnavailable);
+        assert!(
+            refused.chain().starts_with("`data` may be `b/data`, and nobody can say now: "),
+            "{}",
+            refused.chain()
+        );
+        assert!(refused.hint().unwrap().contains("`store`"), "{:?}", refused.hint());
+        for store in [&a, &b] {
+            store.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
+        }
+        let refused = stores.find(None, &name).await.unwrap_err();
+        assert!(
+            refused.chain().starts_with("`data` may be `a/data` or `b/data`, and nobody"),
+            "{}",
+            refused.chain()
+        );
         let named = StoreName::new("a").unwrap();
         assert!(stores.find(Some(&named), &name).await.unwrap().is_some());
     }
