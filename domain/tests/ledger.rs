@@ -49,6 +49,12 @@ fn done(job: &Job, path: &str, changed: bool) -> Event {
     Event::Ended { key: job.key(), outcome: Outcome::Done, volume: volume(path), changed, owes_undo: false }
 }
 
+/// The end of work that failed, and is undone.
+fn failed(job: &Job) -> Event {
+    let outcome = Outcome::Failed(Failure::new(FailureCode::Timeout, "too late").report());
+    Event::Ended { key: job.key(), outcome, volume: None, changed: false, owes_undo: false }
+}
+
 /// Takes a job all the way to its acknowledged answer.
 fn complete(ledger: &mut Ledger, job: &Job, path: &str, changed: bool) {
     ledger.on(Event::Requested(job.clone()), Timestamp(1));
@@ -240,8 +246,7 @@ fn work_that_hung_at_a_crash_is_undone_after_it_and_answered_once() {
     );
     let next = after.on(Event::Requested(create("2", "/mnt/a")), Timestamp(2001));
     assert_eq!(works(&next), [], "the lane is kept");
-    let late = Failure::new(FailureCode::Timeout, "too late");
-    let undone = after.on(Event::failed(job.key(), &late, None), Timestamp(2002));
+    let undone = after.on(failed(&job), Timestamp(2002));
     assert_eq!(statuses(&undone), []);
     assert_eq!(works(&undone), [(create("2", "/mnt/a"), Attempt::Do)]);
     let (_, first) = Ledger::restore(limits, store(), remembered(&undone), Timestamp(3000));
@@ -347,8 +352,21 @@ fn what_could_not_be_undone_is_tried_again_and_keeps_its_lane_until_then() {
     assert_eq!(works(&ledger.on(Event::Tick, Timestamp(3 + pause))), undo);
     assert_eq!(ledger.on(end, Timestamp(4 + pause)), [], "nobody is told twice");
     assert_eq!(works(&ledger.on(Event::Tick, Timestamp(4 + 2 * pause))), undo);
-    let undone = Event::failed(job.key(), &Failure::new(FailureCode::Timeout, "late"), None);
-    assert!(matches!(ledger.on(undone, Timestamp(5 + 2 * pause)).as_slice(), [Effect::Record(_)]));
+    assert!(matches!(ledger.on(failed(&job), Timestamp(5 + 2 * pause)).as_slice(), [Effect::Record(_)]));
     let next = ledger.on(Event::Requested(create("4", "/mnt/a")), Timestamp(6 + 2 * pause));
     assert_eq!(works(&next), [(create("4", "/mnt/a"), Attempt::Do)]);
+}
+
+#[test]
+fn a_repeat_after_a_delete_that_a_defect_stopped_is_refused_and_the_delete_is_settled_later() {
+    let mut ledger = ledger(Limits::default());
+    let (made, gone) = (create("1", "/mnt/a"), delete("2", "/mnt/a"));
+    complete(&mut ledger, &made, "/mnt/a", true);
+    ledger.on(Event::Requested(gone.clone()), Timestamp(5));
+    let defect = Failure::new(FailureCode::Internal, "a defect stopped the work");
+    assert_eq!(works(&ledger.on(Event::broken(gone.key(), &defect), Timestamp(6))), []);
+    let repeat = ledger.on(Event::Requested(made), Timestamp(7));
+    assert_eq!(refused_with(&repeat), FailureCode::JobIdReused, "its volume may be gone");
+    let later = ledger.on(Event::Tick, Timestamp(6 + Limits::default().undo_milliseconds));
+    assert_eq!(works(&later), [(gone, Attempt::Undo { received: Timestamp(5) })]);
 }

@@ -390,7 +390,8 @@ impl Maker {
 
     fn armed_failure(&mut self, at: u64) {
         let codes = [FailureCode::Internal, FailureCode::NoSpace, FailureCode::StoreUnavailable];
-        let fault = Fault::Fail(self.random.pick(&codes));
+        let fault =
+            if self.random.chance(20) { Fault::Defect } else { Fault::Fail(self.random.pick(&codes)) };
         self.arm(at, fault);
     }
 

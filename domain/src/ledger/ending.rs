@@ -24,8 +24,8 @@ impl Ledger {
             return self.returned(key, !end.owes_undo, now);
         }
         self.note_attachment(key, &end.outcome, end.volume.as_ref());
-        if key.kind == JobKind::Delete && self.may_have_run(key) {
-            // The attempt that was cut off may have found what this one does not find any more.
+        if key.kind == JobKind::Delete && (self.may_have_run(key) || end.owes_undo) {
+            // The attempt that was cut off may have found what this one does not find any more, or will get through.
             end.volume = end.volume.or_else(|| self.named_volume(key));
             end.changed = true;
         }
@@ -294,10 +294,10 @@ impl Ledger {
 }
 
 impl Event {
-    /// The end of work that failed, and is undone.
+    /// The end of work that a defect has stopped: how far it came nobody knows.
     #[must_use]
-    pub fn failed(key: JobKey, failure: &Failure, volume: Option<VolumeId>) -> Self {
+    pub fn broken(key: JobKey, failure: &Failure) -> Self {
         let outcome = Outcome::Failed(failure.report());
-        Self::Ended { key, outcome, volume, changed: false, owes_undo: false }
+        Self::Ended { key, outcome, volume: None, changed: false, owes_undo: true }
     }
 }

@@ -65,7 +65,7 @@ pub enum Event {
         volume: Option<VolumeId>,
         /// Whether that volume was made or destroyed.
         changed: bool,
-        /// Whether something that a create had begun could not be undone: that is tried again.
+        /// Whether something that it had begun could not be undone, or settled: that is tried again.
         owes_undo: bool,
     },
     /// Work that was to be abandoned will be undone, and must not count any more.

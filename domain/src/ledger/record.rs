@@ -47,7 +47,8 @@ pub struct Finished {
     pub at: Timestamp,
     /// How far its answers are.
     pub answers: AnswerState,
-    /// Whether it was answered before what it had begun was undone: by work that still hung, or before a restart.
+    /// Whether it was answered before what it had begun was undone: by work that still hung, that a defect stopped, or
+    /// before a restart.
     /// Its lane is kept until that is done, over restarts too.
     pub owes_undo: bool,
 }

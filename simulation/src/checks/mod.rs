@@ -34,6 +34,8 @@ pub(crate) struct Ghost {
     asked: BTreeMap<VolumeId, (u64, u64)>,
     /// Creates whose undoing failed because a fault was put there: what is left was told to somebody.
     excused: BTreeSet<JobKey>,
+    /// Defects that were put into the work of jobs, and that no end of a job has told yet.
+    pub(crate) defects: u64,
     /// A fault kept directories from being removed.
     directories_excused: bool,
     /// What could not be recorded because a fault was put there.

@@ -29,7 +29,9 @@ struct Under {
 impl Under {
     async fn way(sim: &Sim, call: Call, volume: Option<&VolumeId>, mount_point: Option<&MountPoint>) -> Self {
         let number = sim.effect(|world| world.begin_call(call, volume, mount_point)).await;
-        Self { sim: sim.clone(), number }
+        let under_way = Self { sim: sim.clone(), number };
+        sim.break_if_due(call).await;
+        under_way
     }
 }
 

@@ -100,6 +100,8 @@ pub(crate) enum Fault {
     Crash { power: bool, down_milliseconds: u64 },
     /// A step fails.
     Fail(FailureCode),
+    /// A defect of the agent shows itself in a step of a job's work.
+    Defect,
     /// A step takes very long.
     Hang { milliseconds: u64 },
 }
@@ -185,6 +187,16 @@ impl World {
         };
         self.counts.failures += 1;
         Some(Failure::new(code, "failed on demand").at_step(call.as_str()))
+    }
+
+    /// Whether a defect shows itself now. What a job's work survives, the start and the engine need not.
+    pub(crate) fn defect_is_due(&mut self, call: Call) -> bool {
+        let is_work = self.life.working_since.is_some() && !matches!(call, Call::Load | Call::Commit);
+        let is_due =
+            is_work && self.faults.due(call, |fault| matches!(fault, Fault::Defect).then_some(())).is_some();
+        self.counts.failures += u64::from(is_due);
+        self.ghost.defects += u64::from(is_due);
+        is_due
     }
 
     pub(crate) fn engine_silent_for(&mut self, milliseconds: u64) {

@@ -209,6 +209,20 @@ impl Sim {
         failure.map_or(Ok(()), Err)
     }
 
+    /// A moment at which a defect may show itself. It unwinds without a word: the log has it.
+    pub(crate) async fn break_if_due(&self, call: Call) {
+        let is_due = self.effect(|world| {
+            let is_due = world.defect_is_due(call);
+            if is_due {
+                world.say(format_args!("a defect in `{}`", call.as_str()));
+            }
+            is_due
+        });
+        if is_due.await {
+            std::panic::resume_unwind(Box::new("a defect, made by the simulation"));
+        }
+    }
+
     /// Waits until the driver should look at the world again.
     pub(crate) async fn woken(&self) {
         self.0.woken.notified().await;

@@ -379,9 +379,8 @@ impl Engine {
                 Err(_) if control.try_end() => {
                     let defect =
                         Failure::new(FailureCode::Internal, "a defect stopped the work; the log has it");
-                    Event::failed(job.key(), &defect, None)
+                    Event::broken(job.key(), &defect)
                 }
-                // What it had begun is there: the ledger has it undone.
                 Err(_) => Event::Released { key: job.key(), undone: false },
             };
             between("agent.ended");

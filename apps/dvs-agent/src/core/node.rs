@@ -35,18 +35,22 @@ impl Node {
         ask(&self.locked())
     }
 
-    /// Remembers `attachment`, on disk first.
+    /// Remembers `attachment`. It is on disk when this returns. Where this is cut off, nobody knows whether it is: then
+    /// it is remembered here, so that it is taken back.
     ///
     /// # Errors
     /// As [`Journal::commit`]; then nothing has changed.
     pub async fn remember(&self, attachment: Attachment) -> Result<(), Failure> {
-        self.journal
-            .commit(&[Change::PutAttachment(attachment.clone())])
-            .await
-            .map_err(|failure| failure.at_step("remember the attachment"))?;
-        self.note(&attachment.mount_point, None);
-        self.locked().put(attachment);
-        Ok(())
+        let there = &attachment.mount_point;
+        let before = self.book(|book| book.at(there).cloned());
+        self.locked().put(attachment.clone());
+        let recorded = self.journal.commit(&[Change::PutAttachment(attachment.clone())]).await;
+        match (&recorded, before) {
+            (Ok(()), _) => self.note(there, None),
+            (Err(_), Some(before)) => self.locked().put(before),
+            (Err(_), None) => self.locked().remove(there),
+        }
+        recorded.map_err(|failure| failure.at_step("remember the attachment"))
     }
 
     /// Keeps the directories of mount points as they are: between looking at them and remembering who made
@@ -95,5 +99,63 @@ impl Node {
     fn locked(&self) -> MutexGuard<'_, AttachmentBook> {
         // Every change of the book is one insert or one remove, so a panic elsewhere cannot leave it half-done.
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use dvs_domain::attachment::Holder;
+    use dvs_domain::failure::FailureCode;
+    use dvs_domain::names::{StoreName, VolumeName};
+    use dvs_domain::ports::Remembered;
+    use dvs_domain::volume::VolumeId;
+    use futures::FutureExt;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A journal that never says that it has written, or says that it cannot.
+    #[derive(Default)]
+    struct StuckJournal {
+        fails: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Journal for StuckJournal {
+        async fn load(&self) -> Result<Remembered, Failure> {
+            Ok(Remembered::default())
+        }
+
+        async fn commit(&self, _: &[Change]) -> Result<(), Failure> {
+            if self.fails.load(Ordering::SeqCst) {
+                return Err(Failure::new(FailureCode::NoSpace, "the journal is full"));
+            }
+            std::future::pending().await
+        }
+    }
+
+    fn attachment(holders: BTreeSet<Holder>) -> Attachment {
+        let volume = VolumeId { store: StoreName::new("x").unwrap(), name: VolumeName::new("v").unwrap() };
+        let mount_point = MountPoint::new("/mnt/a").unwrap();
+        Attachment { volume, mount_point, made_directories: Vec::new(), holders }
+    }
+
+    #[test]
+    fn what_may_be_on_disk_is_in_the_book_and_what_is_not_is_not() {
+        let journal = Arc::new(StuckJournal::default());
+        let node = Node::new(journal.clone(), []);
+        let (first, second) =
+            (attachment(BTreeSet::new()), attachment([Holder::Docker("id".to_owned())].into()));
+        let in_book = || node.book(|book| book.at(&first.mount_point).cloned());
+        journal.fails.store(true, Ordering::SeqCst);
+        assert!(node.remember(first.clone()).now_or_never().unwrap().is_err());
+        assert_eq!(in_book(), None);
+        journal.fails.store(false, Ordering::SeqCst);
+        assert!(node.remember(first.clone()).now_or_never().is_none(), "cut off");
+        assert_eq!(in_book(), Some(first.clone()));
+        journal.fails.store(true, Ordering::SeqCst);
+        assert!(node.remember(second).now_or_never().unwrap().is_err());
+        assert_eq!(in_book(), Some(first.clone()), "as it was before");
     }
 }

@@ -247,7 +247,7 @@ impl Recorder {
     }
 }
 
-/// Mount points in memory. Attaching can be held at a gate, refused, or made to panic.
+/// Mount points in memory. Attaching can be held at a gate, refused, or made to panic, as detaching can.
 #[derive(Default)]
 pub(crate) struct MemoryMounts {
     mounted: Mutex<BTreeMap<MountPoint, SourceKind>>,
@@ -308,6 +308,7 @@ impl Attachments for MemoryMounts {
             return Err(Failure::new(FailureCode::InUse, "a process holds it"));
         }
         let gone = self.mounted.lock().unwrap().remove(there).is_some();
+        assert!(!self.panics.load(Ordering::SeqCst), "a defect, made by a test");
         Ok(if gone { Detached::Gone } else { Detached::NothingThere })
     }
 

@@ -30,6 +30,16 @@ fn finished(core: &Core, id: &str) -> Option<Finished> {
     })
 }
 
+async fn what_is_owed_is_undone(core: &Core) {
+    let owes = || {
+        let contents = core.journal.contents();
+        contents.jobs.iter().any(|record| matches!(&record.phase, Phase::Finished(end) if end.owes_undo))
+    };
+    wait_for(owes, || "nothing is owed".to_owned()).await;
+    core.clock.0.fetch_add(Limits::default().undo_milliseconds, Ordering::SeqCst);
+    wait_for(|| !owes(), || "it is still owed".to_owned()).await;
+}
+
 fn is_first_end(change: &Change) -> bool {
     matches!(change, Change::PutJob(record) if matches!(&record.phase,
         Phase::Finished(finished) if finished.answers == AnswerState::PendingUnacknowledged))
@@ -145,14 +155,70 @@ async fn what_a_failed_create_could_not_take_back_is_taken_back_later() {
     core.send(&create("1", "/mnt/a")).await;
     let said = core.answers_to("1", 2).await;
     assert!(said[1].starts_with("FAILED internal") && said[1].contains("undoing failed too"), "{said:?}");
-    let owes = || {
-        let contents = core.journal.contents();
-        contents.jobs.iter().any(|record| matches!(&record.phase, Phase::Finished(end) if end.owes_undo))
-    };
-    wait_for(owes, || "nothing is owed".to_owned()).await;
-    core.clock.0.fetch_add(Limits::default().undo_milliseconds, Ordering::SeqCst);
-    wait_for(|| !owes(), || "it is still owed".to_owned()).await;
+    what_is_owed_is_undone(&core).await;
     assert_nothing_is_left(&core).await;
     core.send(&create("2", "/mnt/a")).await;
     assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn what_a_create_had_made_when_a_defect_stopped_it_is_taken_back_later() {
+    let core = Core::new(Limits::default()).await;
+    core.mounts.panics.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    assert!(core.answers_to("1", 2).await[1].starts_with("FAILED internal"));
+    core.mounts.panics.store(false, Ordering::SeqCst);
+    what_is_owed_is_undone(&core).await;
+    assert_nothing_is_left(&core).await;
+    core.send(&create_larger("2", "/mnt/a")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn what_a_delete_had_taken_out_of_sight_when_a_defect_stopped_it_is_attached_again_later() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    core.mounts.panics.store(true, Ordering::SeqCst);
+    core.send(&delete("2", "/mnt/a")).await;
+    assert!(core.answers_to("2", 2).await[1].starts_with("FAILED internal"));
+    assert_eq!(core.mounts.count(), 0);
+    core.mounts.panics.store(false, Ordering::SeqCst);
+    what_is_owed_is_undone(&core).await;
+    assert!(core.mounts.at("/mnt/a").is_some());
+    core.send(&delete("3", "/mnt/a")).await;
+    assert_eq!(core.answers_to("3", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_attached_again_after_an_overdue_delete_is_guarded_and_reported() {
+    let core = Core::new(Limits::default()).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    core.mounts.panics.store(true, Ordering::SeqCst);
+    core.send(&delete("2", "/mnt/a")).await;
+    core.answers_to("2", 2).await;
+    core.mounts.panics.store(false, Ordering::SeqCst);
+    *core.mounts.refuses.lock().unwrap() = Some(FailureCode::Damaged);
+    what_is_owed_is_undone(&core).await;
+    assert!(core.mounts.guarded.lock().unwrap().contains(&at("/mnt/a")));
+}
+
+#[tokio::test]
+async fn an_overdue_delete_that_was_decided_is_finished_once_its_store_answers() {
+    let limits = Limits { job_milliseconds: 1000, ..Limits::default() };
+    let core = Core::new(limits).await;
+    core.send(&create("1", "/mnt/a")).await;
+    core.answers_to("1", 2).await;
+    *core.journal.fails_for.lock().unwrap() = Some(|change| matches!(change, Change::DropAttachment(_)));
+    core.answers.is_away.store(true, Ordering::SeqCst);
+    core.send(&delete("2", "/mnt/a")).await;
+    wait_for(|| core.mounts.count() == 0, || "still mounted".to_owned()).await;
+    *core.journal.fails_for.lock().unwrap() = None;
+    core.clock.0.store(2000, Ordering::SeqCst);
+    core.store.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
+    let core = core.crash_and_restart(limits).await;
+    assert!(core.answers_to("2", 2).await[1].starts_with("FAILED"));
+    what_is_owed_is_undone(&core).await;
+    assert_nothing_is_left(&core).await;
 }

@@ -192,7 +192,7 @@ impl Worker {
         }
     }
 
-    async fn is_something_at(&self, mount_point: &MountPoint) -> Result<bool, Failure> {
+    pub(super) async fn is_something_at(&self, mount_point: &MountPoint) -> Result<bool, Failure> {
         let survey = self.attachments.survey(mount_point).await?;
         Ok(matches!(survey.mounted, Some(Mounted::Something(_))))
     }

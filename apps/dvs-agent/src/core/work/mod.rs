@@ -64,8 +64,8 @@ enum Stop {
     Failed(Failure),
     /// A step failed, and this volume is not, or may not be, what it was before.
     FailedLate(Failure, VolumeId),
-    /// A step failed, and what was done for this volume could not be undone.
-    NotUndone(Failure, VolumeId),
+    /// A step failed, and what was done, for this volume where that is known, could not be undone.
+    NotUndone(Failure, Option<VolumeId>),
     /// It was abandoned.
     Abandoned {
         /// Whether what was done is undone.
@@ -79,7 +79,11 @@ impl Stop {
 
     /// A create of `volume` failed. What a store says that it could not undo is owed.
     fn of_create(failure: Failure, volume: &VolumeId) -> Self {
-        if failure.is_undone() { Self::Failed(failure) } else { Self::NotUndone(failure, volume.clone()) }
+        if failure.is_undone() {
+            Self::Failed(failure)
+        } else {
+            Self::NotUndone(failure, Some(volume.clone()))
+        }
     }
 
     /// Keeps what could not be undone: with the failure, or, where nobody waits for it, in the log.
@@ -96,10 +100,10 @@ impl Stop {
     }
 
     /// The same, where what was done for `volume` could not be undone: that is tried again.
-    fn not_undone(self, undo: Failure, volume: VolumeId) -> Self {
+    fn not_undone(self, undo: Failure, volume: impl Into<Option<VolumeId>>) -> Self {
         match self.undo_failed(undo) {
             Self::Failed(failure) | Self::FailedLate(failure, _) | Self::NotUndone(failure, _) => {
-                Self::NotUndone(failure, volume)
+                Self::NotUndone(failure, volume.into())
             }
             Self::Abandoned { .. } => Self::Abandoned { undone: false },
         }
@@ -150,7 +154,7 @@ impl Worker {
                 failed(key, &failure.while_doing(subject), Some(volume), true, control)
             }
             Err(Stop::NotUndone(failure, volume)) => {
-                failed(key, &failure.while_doing(subject), Some(volume), false, control)
+                failed(key, &failure.while_doing(subject), volume, false, control)
             }
             Err(Stop::Abandoned { undone }) => {
                 let now = if undone { "is undone" } else { "could not be undone: that is tried again" };
@@ -163,7 +167,9 @@ impl Worker {
     pub(super) async fn attach_again(&self, attachment: &Attachment) -> Result<(), Failure> {
         let source = self.stores.get(&attachment.volume.store)?.source(&attachment.volume.name).await?;
         let survey = self.attachments.survey(&attachment.mount_point).await?;
-        self.attachments.attach(&source, &attachment.mount_point, &survey.missing).await
+        self.attachments.attach(&source, &attachment.mount_point, &survey.missing).await?;
+        self.node.note(&attachment.mount_point, None);
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Jobs whose time ran out while the agent was down: what a cut-off attempt left is brought to a clean end.
 
-use super::create::{damaged, report};
+use super::create::damaged;
+use super::delete::Found;
 use super::{Achieved, Attempts, Stop, Worker};
 use crate::core::control::JobControl;
 use dvs_domain::attachment::Holder;
@@ -57,23 +58,35 @@ impl Worker {
         request: &DeleteRequest,
         control: &JobControl,
     ) -> Result<Achieved, Stop> {
-        let Some(found) = self.find(&request.target).await? else { return Err(overdue(control)) };
-        let store = self.stores.get(&found.volume.store)?.as_ref();
-        match (store.look_up(&found.volume.name).await?, &found.attachment) {
-            (None, Some(attachment)) => {
-                self.clear_away(attachment).await?;
-                if control.try_end() {
-                    Ok(Achieved { volume: Some(found.volume), changed: true })
-                } else {
-                    Err(Stop::ABANDONED)
-                }
-            }
-            (Some(_), Some(attachment)) => {
-                report(self.attach_again(attachment).await);
-                Err(overdue(control))
-            }
-            (_, None) => Err(overdue(control)),
+        let (volume, finished) = match self.find(&request.target).await {
+            Ok(Some(found)) => (Some(found.volume.clone()), self.settle(&found).await),
+            Ok(None) => (None, Ok(false)),
+            // It would be refused, and was: it has begun nothing.
+            Err(failure) if failure.code() == FailureCode::Conflict => (None, Ok(false)),
+            Err(failure) => (None, Err(failure)),
+        };
+        match finished {
+            Ok(false) => Err(overdue(control)),
+            Ok(true) if control.try_end() => Ok(Achieved { volume, changed: true }),
+            Ok(true) => Err(Stop::ABANDONED),
+            Err(failure) => Err(overdue(control).not_undone(failure, volume)),
         }
+    }
+
+    /// Says whether the delete had been decided, and is finished now.
+    async fn settle(&self, found: &Found) -> Result<bool, Failure> {
+        let store = self.stores.get(&found.volume.store)?.as_ref();
+        let is_there = store.look_up(&found.volume.name).await?.is_some();
+        let Some(attachment) = &found.attachment else { return Ok(false) };
+        if !is_there {
+            return self.clear_away(attachment).await.map(|()| true);
+        }
+        if let Err(failure) = self.attach_again(attachment).await
+            && !self.is_something_at(&attachment.mount_point).await?
+        {
+            self.guard_and_note(attachment, failure).await;
+        }
+        Ok(false)
     }
 }
 
