@@ -370,3 +370,31 @@ fn a_repeat_after_a_delete_that_a_defect_stopped_is_refused_and_the_delete_is_se
     let later = ledger.on(Event::Tick, Timestamp(6 + Limits::default().undo_milliseconds));
     assert_eq!(works(&later), [(gone, Attempt::Undo { received: Timestamp(5) })]);
 }
+
+#[test]
+fn what_a_restart_cut_off_stays_in_the_store_that_was_the_default_when_it_arrived() {
+    let mut before = ledger(Limits::default());
+    let cut_off = create("1", "/mnt/a");
+    let effects = before.on(Event::Requested(cut_off.clone()), Timestamp(1));
+    let other = StoreName::new("other").unwrap();
+    let restored =
+        |now| Ledger::restore(Limits::default(), other.clone(), remembered(&effects), Timestamp(now));
+    let (mut after, first) = restored(2);
+    let (work, attempt) = works(&first).remove(0);
+    assert_eq!(work.request.target().store, Some(store()));
+    assert_eq!((work.key(), attempt), (cut_off.key(), Attempt::Redo { received: Timestamp(1) }));
+    let same_name = Target::new(Some(store()), Some(at("/mnt/a").derived_name()), None).unwrap();
+    let same =
+        Job { request: JobRequest::Delete(DeleteRequest { target: same_name }), ..delete("2", "/mnt/b") };
+    assert_eq!(works(&after.on(Event::Requested(same), Timestamp(3))), [], "it is the same volume");
+    let repeated = after.on(Event::Requested(cut_off), Timestamp(4));
+    assert_eq!(repeated, [], "it is the same job");
+    let overdue = Limits::default().job_milliseconds + 1;
+    assert_eq!(works(&restored(overdue).1)[0].0.request.target().store, Some(store()), "undone there too");
+    let next = after.on(Event::Requested(create("3", "/mnt/c")), Timestamp(5));
+    assert_eq!(
+        works(&next),
+        [(create("3", "/mnt/c"), Attempt::Do)],
+        "what arrives now means the default of now"
+    );
+}

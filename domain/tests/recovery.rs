@@ -78,7 +78,7 @@ fn at(path: &str) -> MountPoint {
 
 fn record(id: &str, request: JobRequest, phase: Phase) -> JobRecord {
     let job = Job { sender: SenderId::new("s").unwrap(), id: JobId::new(id).unwrap(), request };
-    JobRecord { job, received: Timestamp(1), number: 1, phase }
+    JobRecord { job, received: Timestamp(1), number: 1, default_store: None, phase }
 }
 
 fn create(path: &str) -> JobRequest {

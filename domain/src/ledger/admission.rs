@@ -3,7 +3,7 @@
 use super::lane::Lane;
 use super::{AnswerId, AnswerState, Effect, Known, Ledger, Phase, RefusalNumber};
 use crate::failure::{Failure, FailureCode, FailureReport};
-use crate::job::{Answer, Job, JobKey, Refusal, Status};
+use crate::job::{Answer, Job, JobKey, JobKind, Refusal, Status};
 use crate::ledger::JobRecord;
 use crate::ports::Change;
 use crate::time::Timestamp;
@@ -28,7 +28,14 @@ impl Ledger {
                 lane.absorb(live);
             }
         }
-        let record = JobRecord { job, number: self.next_number, received: now, phase: Phase::Accepted };
+        let needs_store = key.kind == JobKind::Create && job.request.target().store.is_none();
+        let record = JobRecord {
+            job,
+            number: self.next_number,
+            received: now,
+            default_store: needs_store.then(|| self.default_store.clone()),
+            phase: Phase::Accepted,
+        };
         self.next_number += 1;
         let mut effects = vec![
             Effect::Record(vec![Change::PutJob(Box::new(record.clone()))]),

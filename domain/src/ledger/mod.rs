@@ -280,7 +280,7 @@ impl Ledger {
                 false => (Attempt::Do, due),
             };
             known.abandon_at = Some(abandon_at);
-            effects.push(Effect::Work(known.record.job.clone(), attempt));
+            effects.push(Effect::Work(known.record.decided(&self.default_store), attempt));
             self.running.insert(key.clone(), lane);
             self.waiting.remove(index);
         }

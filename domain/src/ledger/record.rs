@@ -1,7 +1,8 @@
 //! What is remembered of a job, and the answers that follow from it.
 
 use crate::failure::FailureReport;
-use crate::job::{Answer, Job, JobKey, Status};
+use crate::job::{Answer, Job, JobKey, JobRequest, Status};
+use crate::names::StoreName;
 use crate::time::Timestamp;
 use crate::volume::VolumeId;
 
@@ -18,6 +19,8 @@ pub struct JobRecord {
     pub number: u64,
     /// When it arrived. Its time limit counts from here, also while the agent is down.
     pub received: Timestamp,
+    /// The store in which a create that names none makes its volume: what was the default when it arrived.
+    pub default_store: Option<StoreName>,
     /// How far it is.
     pub phase: Phase,
 }
@@ -78,6 +81,18 @@ impl JobRecord {
     #[must_use]
     pub fn key(&self) -> JobKey {
         self.job.key()
+    }
+
+    /// The job as it was decided: it means the store that was the default when it arrived, though `default_store` is
+    /// now.
+    pub(super) fn decided(&self, default_store: &StoreName) -> Job {
+        let mut job = self.job.clone();
+        if let JobRequest::Create(create) = &mut job.request
+            && self.default_store.as_ref().is_some_and(|decided| decided != default_store)
+        {
+            create.target.store.clone_from(&self.default_store);
+        }
+        job
     }
 
     pub(super) fn pending_answer(&self) -> Answer {

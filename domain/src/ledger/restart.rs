@@ -76,7 +76,7 @@ impl Ledger {
                 }
             }
         };
-        let mut lane = Lane::of(&record.job, &self.default_store, &self.attached);
+        let mut lane = Lane::of(&record.decided(&self.default_store), &self.default_store, &self.attached);
         let may_have_run = match &record.phase {
             Phase::Accepted => true,
             Phase::Finished(finished) => finished.owes_undo,

@@ -20,6 +20,9 @@ pub(super) struct JobRow {
     request: RequestRow,
     number: u64,
     received_ms: u64,
+    /// Not in what the first agents wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default_store: Option<String>,
     phase: PhaseRow,
 }
 
@@ -93,6 +96,7 @@ impl From<&JobRecord> for JobRow {
             request: (&record.job.request).into(),
             number: record.number,
             received_ms: record.received.0,
+            default_store: record.default_store.as_ref().map(ToString::to_string),
             phase: match &record.phase {
                 Phase::Accepted => PhaseRow::Accepted,
                 Phase::Finished(finished) => PhaseRow::Finished(finished.into()),
@@ -113,6 +117,7 @@ impl TryFrom<JobRow> for JobRecord {
             },
             number: row.number,
             received: Timestamp(row.received_ms),
+            default_store: row.default_store.map(StoreName::new).transpose()?,
             phase: match row.phase {
                 PhaseRow::Accepted => Phase::Accepted,
                 PhaseRow::Finished(finished) => Phase::Finished(finished.try_into()?),

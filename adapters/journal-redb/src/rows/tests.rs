@@ -87,8 +87,13 @@ fn every_job_in_every_phase_is_read_as_it_was_written() {
         for phase in phases() {
             let kind = request.kind();
             let job = Job { sender: key(kind).sender, id: key(kind).id, request: request.clone() };
-            let record = JobRecord { job, number: u64::MAX, received: Timestamp(1), phase };
+            let default_store = job.request.target().store.is_none().then(|| StoreName::new("loop").unwrap());
+            let record = JobRecord { job, number: u64::MAX, received: Timestamp(1), default_store, phase };
             assert_eq!(read_job(&write_job(&record)).unwrap(), record);
+            // As the first agents wrote it.
+            let first = JobRecord { default_store: None, ..record };
+            assert_eq!(read_job(&write_job(&first)).unwrap(), first);
+            assert!(!String::from_utf8(write_job(&first)).unwrap().contains("default_store"));
         }
     }
 }

@@ -81,7 +81,8 @@ fn record(number: u64, request: JobRequest) -> JobRecord {
         id: JobId::new(number.to_string()).unwrap(),
         request,
     };
-    JobRecord { job, number, received: Timestamp(1_700_000_000_000 + number), phase: Phase::Accepted }
+    let received = Timestamp(1_700_000_000_000 + number);
+    JobRecord { job, number, received, default_store: None, phase: Phase::Accepted }
 }
 
 fn volume(number: u64) -> VolumeId {
