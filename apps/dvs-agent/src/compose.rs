@@ -4,7 +4,7 @@
 use crate::config::Settings;
 use crate::core::{Node, Stores, Worker};
 use crate::engines::EnginesOfHost;
-use crate::late_store::LateStore;
+use crate::late_store::{LateStore, LocalKind};
 use crate::lock::InstanceLock;
 use crate::node_id;
 use crate::places;
@@ -145,13 +145,14 @@ fn open_now_or_later(
         }
         open_store(name, url, node)
     };
-    match open(name, url, node) {
-        Err(failure) if failure.code() != FailureCode::BadRequest => {
+    match (open(name, url, node), LocalKind::of(url)) {
+        (Err(failure), Some(kind)) if failure.code() != FailureCode::BadRequest => {
             tracing::error!(store = %name, code = %failure.code(), "tried again when used: {}", failure.chain());
             let (again, at, node) = (name.clone(), url.clone(), node.cloned());
-            Ok(Arc::new(LateStore::new(name, url, failure, move || open(&again, &at, node.as_ref()))))
+            let open = move || open(&again, &at, node.as_ref());
+            Ok(Arc::new(LateStore::new(name, (kind, url), failure, open)))
         }
-        opened_or_refused => opened_or_refused,
+        (opened_or_refused, _) => opened_or_refused,
     }
 }
 

@@ -15,6 +15,27 @@ use url::Url;
 /// How long after an attempt to open a store the next one is made: many calls must not become as many attempts.
 const ATTEMPT_MILLISECONDS_MIN: u64 = 1000;
 
+/// The kinds of stores that can be late: those in a folder of this host, whose disk may not be mounted yet. One behind a
+/// network is opened without asking for anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LocalKind {
+    /// Images on loop devices.
+    Loop,
+    /// Plain directories.
+    Fake,
+}
+
+impl LocalKind {
+    /// The kind of the store at `url`, if it can be late.
+    pub(crate) fn of(url: &Url) -> Option<Self> {
+        match url.scheme() {
+            "loop" => Some(Self::Loop),
+            "fake" => Some(Self::Fake),
+            _ => None,
+        }
+    }
+}
+
 type Opener = dyn Fn() -> Result<Arc<dyn VolumeStore>, Failure> + Send + Sync;
 
 /// See the module.
@@ -33,15 +54,15 @@ struct Attempt {
 }
 
 impl LateStore {
-    /// The store `name` at `url`, which `open` opens, and could not open just now because of `failure`.
+    /// The store `name` of this kind at `url`, which `open` opens, and could not open just now because of `failure`.
     pub(crate) fn new(
         name: &StoreName,
-        url: &Url,
+        (kind, url): (LocalKind, &Url),
         failure: Failure,
         open: impl Fn() -> Result<Arc<dyn VolumeStore>, Failure> + Send + Sync + 'static,
     ) -> Self {
         Self {
-            description: described(name, url),
+            description: described(name, kind, url),
             open: Arc::new(open),
             opened: OnceLock::new(),
             last: Mutex::new(Attempt { at: Instant::now(), failure }),
@@ -112,15 +133,18 @@ impl VolumeStore for LateStore {
 
 /// What the store `name` at `url` will say of itself. A volume is settled by this before the call that opens the
 /// store, so it must be the same. What the URL says wrongly, the store has refused already.
-fn described(name: &StoreName, url: &Url) -> StoreDescription {
+fn described(name: &StoreName, kind: LocalKind, url: &Url) -> StoreDescription {
     let options: HashMap<_, _> = url.query_pairs().collect();
     let number = |key: &str| options.get(key).and_then(|value| value.parse().ok());
-    let (kind, uid, gid) = if url.scheme() == "fake" {
-        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        ("fake", number("uid").unwrap_or(user), number("gid").unwrap_or(group))
-    } else {
-        let uid = number("uid").unwrap_or(0);
-        ("loop", uid, number("gid").unwrap_or(uid))
+    let (kind, uid, gid) = match kind {
+        LocalKind::Fake => {
+            let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            ("fake", number("uid").unwrap_or(user), number("gid").unwrap_or(group))
+        }
+        LocalKind::Loop => {
+            let uid = number("uid").unwrap_or(0);
+            ("loop", uid, number("gid").unwrap_or(uid))
+        }
     };
     StoreDescription {
         name: name.clone(),
@@ -160,7 +184,7 @@ mod tests {
         let failed =
             || Failure::new(FailureCode::Damaged, "the disk is on fire").with_hint("pour water on it");
         let url = Url::parse("fake:///nowhere?uid=7&gid=8").unwrap();
-        let late = LateStore::new(&named("x"), &url, failed(), move || {
+        let late = LateStore::new(&named("x"), (LocalKind::Fake, &url), failed(), move || {
             if counted.fetch_add(1, Ordering::SeqCst) + 1 < attempt {
                 return Err(failed());
             }
@@ -203,7 +227,8 @@ mod tests {
                 let folder = folder();
                 let url = Url::parse(&format!("{kind}://{}{options}", folder.path().display())).unwrap();
                 let open = open_store(&named("x"), &url, None).unwrap().describe();
-                assert_eq!(described(&named("x"), &url), open, "{url}");
+                let kind = LocalKind::of(&url).unwrap();
+                assert_eq!(described(&named("x"), kind, &url), open, "{url}");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Stores that run out of room. What is written into a thin volume then fails without any call of DVS, so somebody has
 //! to look at the file systems below.
 
+use crate::late_store::LocalKind;
 use dvs_domain::names::StoreName;
 use rustix::fs::statvfs;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ impl Room {
 
 /// The folder of this host that `url` names, if its store is in one.
 pub(crate) fn folder_of(url: &Url) -> Option<PathBuf> {
-    if matches!(url.scheme(), "loop" | "fake") { url.to_file_path().ok() } else { None }
+    LocalKind::of(url).and_then(|_| url.to_file_path().ok())
 }
 
 /// Tells, for ever, which of `stores` become short of room, and which have room again.
