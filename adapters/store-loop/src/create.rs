@@ -4,7 +4,7 @@
 use crate::Shared;
 use crate::entry;
 use crate::folders::{self, Folders, IMAGE, RECORDS};
-use crate::format::{Format, Formatting};
+use crate::format::{Format, Formatting, Recipe};
 use crate::owner;
 use crate::record;
 use crate::settings;
@@ -71,10 +71,17 @@ fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> R
     let image = make_image(&staged.folder, format)?;
     let path = shared.root.path.join("staging").join(&staged.name).join(IMAGE);
     step::failpoint("loop.format")?;
-    let formatting = Formatting::start(format, &path)?;
-    // The disk has time for the record while the program formats.
-    write_records(&staged.folder, volume)?;
-    formatting.finish()?;
+    let recipe = Recipe::of(format)?;
+    if let Some(template) = shared.templates.find(&recipe) {
+        template.write(&image)?;
+        write_records(&staged.folder, volume)?;
+    } else {
+        let formatting = Formatting::start(&recipe, &path)?;
+        // The disk has time for the record while the program formats.
+        write_records(&staged.folder, volume)?;
+        formatting.finish()?;
+        shared.templates.keep(recipe, &image);
+    }
     step::failpoint("loop.own")?;
     if !format.is_owned_by_formatting() {
         owner::set(&image, format)?;

@@ -7,12 +7,16 @@ use crate::settings::Settings;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::{FileSystem, Mode, Provision, Volume};
 use std::ffi::OsString;
-use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 /// How long formatting may take. A job has its answer within 110 s (contract.md section 2).
 const FORMAT_SECONDS_MAX: u64 = 80;
+
+/// What decides, beside the arguments, what the programs for ext write: mke2fs.conf(5).
+const EXT_CONFIGURATION: &str = "/etc/mke2fs.conf";
 
 /// What an image is to become.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +56,11 @@ impl Format {
         match self.file_system {
             FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => {
                 let mut extended = format!("root_owner={}:{}", self.uid, self.gid);
+                let mut features = "^resize_inode".to_owned();
                 if self.file_system == FileSystem::Ext4 {
+                    // Checksums that do not depend on the UUID, as upstream has them since 1.47: a copy of the file
+                    // system gets its own UUID in the superblock alone.
+                    features.push_str(",metadata_csum_seed");
                     // What the kernel zeroes later, the loop driver punches out of the image.
                     let later = if self.provision == Provision::Thick { 0 } else { 1 };
                     extended.push_str(&format!(",lazy_itable_init={later},lazy_journal_init=1"));
@@ -62,12 +70,55 @@ impl Format {
                 }
                 // Reserving descriptors for a later growth would double the time and what a thin image takes;
                 // the kernel grows ext4 without them too, by the feature `meta_bg`.
-                words(&["-q", "-F", "-m", "0", "-O", "^resize_inode", "-E", &extended])
+                words(&["-q", "-F", "-m", "0", "-O", &features, "-E", &extended])
             }
             FileSystem::Xfs => words(&["-q", "-f", "-K"]),
             FileSystem::Btrfs => words(&["-q", "-f", "-K"]),
         }
     }
+}
+
+/// A way to format. Images that were formatted by equal ones differ in nothing but their identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    name: String,
+    program: PathBuf,
+    arguments: Vec<String>,
+    size_bytes: u64,
+    is_thin_ext: bool,
+    /// Of the program and of its configuration: an installed update or an edit makes another recipe.
+    versions: [Option<FileVersion>; 2],
+}
+
+/// Device, inode, size, and time of the last change.
+type FileVersion = (u64, u64, u64, i64, i64);
+
+impl Recipe {
+    /// How an image becomes what `format` says.
+    pub(crate) fn of(format: &Format) -> Result<Self, Failure> {
+        let name = format!("mkfs.{}", format.file_system);
+        let program =
+            program::find(&name, format.file_system).map_err(|failure| failure.at_step("format"))?;
+        let is_ext = matches!(format.file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4);
+        Ok(Self {
+            name,
+            arguments: format.arguments(),
+            size_bytes: format.size_bytes,
+            is_thin_ext: is_ext && format.provision == Provision::Thin,
+            versions: [version(&program), version(Path::new(EXT_CONFIGURATION))],
+            program,
+        })
+    }
+
+    /// Whether little is written into the image, and that by the programs for ext.
+    pub(crate) fn is_thin_ext(&self) -> bool {
+        self.is_thin_ext
+    }
+}
+
+fn version(file: &Path) -> Option<FileVersion> {
+    let found = fs::metadata(file).ok()?;
+    Some((found.dev(), found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }
 
 /// A program that formats an image. Dropped before it has ended, it is killed.
@@ -78,15 +129,12 @@ pub(crate) struct Formatting {
 
 impl Formatting {
     /// Begins to format the image at `path`.
-    pub(crate) fn start(format: &Format, path: &Path) -> Result<Self, Failure> {
-        let name = format!("mkfs.{}", format.file_system);
-        let program =
-            program::find(&name, format.file_system).map_err(|failure| failure.at_step("format"))?;
-        let mut arguments: Vec<OsString> = format.arguments().into_iter().map(Into::into).collect();
+    pub(crate) fn start(recipe: &Recipe, path: &Path) -> Result<Self, Failure> {
+        let mut arguments: Vec<OsString> = recipe.arguments.iter().map(Into::into).collect();
         arguments.push(path.into());
-        let running = Running::start(&program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
-            .map_err(|error| cannot_run(&name, error))?;
-        Ok(Self { name, running })
+        let running = Running::start(&recipe.program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
+            .map_err(|error| cannot_run(&recipe.name, error))?;
+        Ok(Self { name: recipe.name.clone(), running })
     }
 
     /// Waits until the image is formatted.
@@ -138,7 +186,8 @@ mod tests {
         let thin = format(FileSystem::Ext4, Provision::Thin).arguments().join(" ");
         assert_eq!(
             thin,
-            "-q -F -m 0 -O ^resize_inode -E root_owner=7:8,lazy_itable_init=1,lazy_journal_init=1"
+            "-q -F -m 0 -O ^resize_inode,metadata_csum_seed \
+             -E root_owner=7:8,lazy_itable_init=1,lazy_journal_init=1"
         );
     }
 

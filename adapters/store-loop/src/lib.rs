@@ -25,6 +25,8 @@ mod settings;
 mod sources;
 mod stage;
 mod step;
+mod superblock;
+mod template;
 
 use async_trait::async_trait;
 use bindings::Bindings;
@@ -39,6 +41,7 @@ use rustix::fs::{AtFlags, statat};
 use settings::Settings;
 use sources::Sources;
 use std::sync::Arc;
+use template::Templates;
 use url::Url;
 
 /// Whether `url` configures a store, as [`LoopStore::open`] would find. Touches nothing.
@@ -61,6 +64,7 @@ struct Shared {
     settings: Settings,
     root: Root,
     promises: Arc<Promises>,
+    templates: Templates,
     bindings: Bindings,
     sources: Sources,
 }
@@ -82,6 +86,7 @@ impl LoopStore {
             settings,
             root,
             promises,
+            templates: Templates::default(),
             bindings: Bindings::default(),
             sources: Sources::default(),
         };

@@ -18,7 +18,7 @@ const OPTIONS: [&str; 8] = [
     "-m",
     "0",
     "-O",
-    "^resize_inode",
+    "^resize_inode,metadata_csum_seed",
     "-E",
     "root_owner=0:0,lazy_itable_init=1,lazy_journal_init=1",
 ];

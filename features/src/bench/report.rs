@@ -224,7 +224,11 @@ impl Report {
         writeln!(formatter, "{size} MiB, ext4 (the shell: ext2, as specified); medians of one run")?;
         writeln!(
             formatter,
-            "  dvs    job through Mosquitto (set_tcp_nodelay); all of it on disk before DONE"
+            "  dvs    job through Mosquitto (set_tcp_nodelay); all of it on disk before DONE;"
+        )?;
+        writeln!(
+            formatter,
+            "         mkfs.ext4 runs for the first volume of a size, the others get what it wrote"
         )?;
         writeln!(formatter, "  shell  the specification's commands; only mkfs syncs")?;
         writeln!(formatter, "  bare   system calls and mkfs.ext4; only mkfs syncs, no record, no checks")?;
