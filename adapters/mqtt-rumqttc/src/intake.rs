@@ -1,7 +1,9 @@
-//! From the broker to the core: arrivals in order, one at a time, acknowledged after they were taken.
+//! From the broker to the core: arrivals in order, several under way, acknowledged in order after they were taken.
 
-use dvs_domain::ports::JobIntake;
+use dvs_domain::ports::{IntakeClosed, JobIntake};
 use dvs_job_json::{PEEK_BYTES_MAX, Topics, decode};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use rumqttc::{AsyncClient, Publish};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -9,6 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 /// How many bytes of arrivals wait to be taken. What exceeds it stays with the broker, which delivers it again.
 pub const INTAKE_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
+/// How many arrivals are on their way to the core at once: it records what comes together in one go.
+const TAKING_MAX: usize = 64;
 /// What a message takes in memory beside its topic and payload.
 const MESSAGE_BYTES: usize = 256;
 /// A connection that has carried a larger message keeps that much memory for its next one, so it is renewed.
@@ -86,22 +90,40 @@ impl IntakeQueue {
         intake: Arc<dyn JobIntake>,
         mut stop: watch::Receiver<bool>,
     ) {
+        let mut taking = FuturesOrdered::new();
         loop {
-            let waiting = tokio::select! {
+            tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return,
-                waiting = self.0.recv() => match waiting {
-                    Some(waiting) => waiting,
-                    None => return,
+                () = stopped(&mut stop) => break,
+                Some(taken) = taking.next() => match taken {
+                    Ok(waiting) => acknowledge(waiting).await,
+                    Err(IntakeClosed) => return,
                 },
-            };
-            let arrival = decode(&topics, &waiting.topic, &waiting.payload, waiting.retained);
-            if intake.take(arrival).await.is_err() {
-                return;
+                waiting = self.0.recv(), if taking.len() < TAKING_MAX => match waiting {
+                    Some(waiting) => taking.push_back(take(&topics, intake.as_ref(), waiting)),
+                    None => break,
+                },
             }
-            waiting.acknowledge.send().await;
+        }
+        // What is under way is acknowledged, if the core still takes it.
+        while let Some(Ok(waiting)) = taking.next().await {
+            acknowledge(waiting).await;
         }
     }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await; // Nobody who could still set it: stopped as well.
+}
+
+/// Returns it once it is taken.
+async fn take(topics: &Topics, intake: &dyn JobIntake, waiting: Waiting) -> Result<Waiting, IntakeClosed> {
+    let arrival = decode(topics, &waiting.topic, &waiting.payload, waiting.retained);
+    intake.take(arrival).await.map(|()| waiting)
+}
+
+async fn acknowledge(waiting: Waiting) {
+    waiting.acknowledge.send().await;
 }
 
 impl Acknowledge {

@@ -222,3 +222,15 @@ async fn real_the_door_does_not_wait_for_a_broker() {
     broker.start_again();
     connected(&handle).await;
 }
+
+#[tokio::test]
+async fn real_arrivals_do_not_wait_for_each_other() {
+    let Some(broker) = Mosquitto::start("real_arrivals_do_not_wait_for_each_other") else { return };
+    let watcher = Watcher::at(broker.port()).await;
+    let blocked = TestIntake::blocked();
+    let (_, _handle) = door(broker.port(), &blocked).await;
+    watcher.publish(CREATE, false, &[create(1), create(2), create(3)]).await;
+    blocked.until_begun(3).await;
+    blocked.unblock();
+    assert_eq!(blocked.until(|taken| taken.len() >= 3).await, ["1", "2", "3"]);
+}

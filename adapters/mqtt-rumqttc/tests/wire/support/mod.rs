@@ -114,6 +114,8 @@ pub(crate) fn create(id: usize) -> Vec<u8> {
 pub(crate) struct TestIntake {
     taken: Mutex<Vec<Arrival>>,
     begun: AtomicUsize,
+    /// Arrivals are taken in the order of the calls.
+    turn: tokio::sync::Mutex<()>,
     open: watch::Sender<bool>,
     closed: AtomicBool,
 }
@@ -133,6 +135,7 @@ impl TestIntake {
         Arc::new(Self {
             taken: Mutex::default(),
             begun: AtomicUsize::new(0),
+            turn: tokio::sync::Mutex::default(),
             open,
             closed: AtomicBool::new(false),
         })
@@ -180,6 +183,7 @@ impl TestIntake {
 impl JobIntake for TestIntake {
     async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
         self.begun.fetch_add(1, Ordering::SeqCst);
+        let _turn = self.turn.lock().await;
         let _ = self.open.subscribe().wait_for(|open| *open).await;
         if self.closed.load(Ordering::SeqCst) {
             return Err(IntakeClosed);
