@@ -3,7 +3,8 @@
 use dvs_domain::failure::Failure;
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 pub(crate) const GUARD_FILE_SYSTEM: &str = "tmpfs";
 /// What a guard says it was made from. Earlier versions of DVS are recognised by it: never changed.
 pub(crate) const GUARD_SOURCE: &str = "dvs-guard";
+
+/// As much as the table of a hundred mounts takes.
+const TABLE_BYTES: usize = 16 << 10;
 
 /// The mounts of this process's mount namespace.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl MountTable {
     /// Reads the table of this process.
     pub(crate) fn read() -> Result<Self, Failure> {
         let path = "/proc/self/mountinfo";
-        let text = std::fs::read(path)
+        let text = content(path)
             .map_err(|error| Failure::internal(format!("cannot read the mount table `{path}`"), error))?;
         Ok(Self::parse(&text))
     }
@@ -53,7 +57,7 @@ impl MountTable {
     /// Reads the table of the process of that id. One that is confined to a part of the tree sees only the
     /// mounts there.
     pub(crate) fn of_process(id: u32) -> io::Result<Self> {
-        Ok(Self::parse(&std::fs::read(format!("/proc/{id}/mountinfo"))?))
+        Ok(Self::parse(&content(&format!("/proc/{id}/mountinfo"))?))
     }
 
     /// Every mount.
@@ -105,6 +109,13 @@ impl MountTable {
     pub(crate) fn parse(text: &[u8]) -> Self {
         Self { entries: text.split(|byte| *byte == b'\n').filter_map(MountEntry::parse).collect() }
     }
+}
+
+/// What the kernel says in `path`, which has no length before it is read.
+fn content(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(TABLE_BYTES);
+    File::open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl MountEntry {

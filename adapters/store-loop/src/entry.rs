@@ -185,13 +185,14 @@ fn read_file(folder: &OwnedFd, name: &str) -> Result<Vec<u8>, String> {
         Err(Errno::NOENT) => return Err("is missing".to_owned()),
         Err(errno) => return Err(format!("cannot be opened: {}", io::Error::from(errno))),
     };
-    let is_file =
-        fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    if !is_file {
-        return Err("is no file".to_owned());
-    }
-    let mut bytes = Vec::new();
+    let bytes_there = match fstat(&file) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat.st_size,
+        _ => return Err("is no file".to_owned()),
+    };
     let most = record::RECORD_BYTES_MAX as u64 + 1;
+    // With room for all of it, and for seeing its end, it is read at once.
+    let room = usize::try_from(bytes_there).unwrap_or(0).min(record::RECORD_BYTES_MAX) + 64;
+    let mut bytes = Vec::with_capacity(room);
     File::from(file)
         .take(most)
         .read_to_end(&mut bytes)
