@@ -195,14 +195,17 @@ impl Engine {
         let mut ticked = false;
         for event in events {
             ticked |= event == Event::Tick;
+            let mut to_forget = None;
             match &event {
                 Event::Ended { key, .. } | Event::Released { key, .. } => {
-                    self.running.remove(key);
+                    to_forget = self.running.remove(key).and_then(|control| control.take_to_forget());
                 }
                 Event::Acknowledged(_) => self.answers_in_flight = self.answers_in_flight.saturating_sub(1),
                 _ => {}
             }
-            decided.push(self.ledger.on(event, now));
+            // What is gone is forgotten before anything follows from the end of the job: in one commit with it.
+            let forget = to_forget.map(|gone| Effect::Record(vec![Change::DropAttachment(gone)]));
+            decided.push(forget.into_iter().chain(self.ledger.on(event, now)).collect());
         }
         self.perform_all(decided).await;
         if ticked || self.noted.len() >= EngineLimits::BATCH {

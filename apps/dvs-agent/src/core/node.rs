@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Node {
     journal: Arc<dyn Journal>,
     book: Mutex<AttachmentBook>,
-    directories: tokio::sync::Mutex<()>,
+    directories: tokio::sync::RwLock<()>,
     /// Where a volume should be attached and is not, and why.
     troubles: Mutex<BTreeMap<MountPoint, FailureReport>>,
 }
@@ -25,7 +25,7 @@ impl Node {
         Self {
             journal,
             book: Mutex::new(book),
-            directories: tokio::sync::Mutex::default(),
+            directories: tokio::sync::RwLock::default(),
             troubles: Mutex::default(),
         }
     }
@@ -53,10 +53,10 @@ impl Node {
         recorded.map_err(|failure| failure.at_step("remember the attachment"))
     }
 
-    /// Keeps the directories of mount points as they are: between looking at them and remembering who made
-    /// them, nobody else removes one.
-    pub async fn hold_directories(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.directories.lock().await
+    /// Keeps the directories that mount points share as they are: between looking at them and remembering who made
+    /// them, nobody removes one. Many may hold them at once.
+    pub async fn hold_directories(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.directories.read().await
     }
 
     /// Lets the attachment at `mount_point` go: removes its directories, hands those that others still need to
@@ -69,17 +69,42 @@ impl Node {
         mount_point: &MountPoint,
         attachments: &dyn Attachments,
     ) -> Result<(), Failure> {
-        let _held = self.hold_directories().await;
+        let _alone = self.directories.write().await;
         let release = self.book(|book| book.release(mount_point));
         attachments.remove_directories(&release.remove).await?;
         let heirs = release.heirs.iter().cloned().map(Change::PutAttachment);
         let changes: Vec<Change> = heirs.chain([Change::DropAttachment(mount_point.clone())]).collect();
         self.journal.commit(&changes).await.map_err(|failure| failure.at_step("forget the attachment"))?;
-        self.note(mount_point, None);
-        let mut book = self.locked();
-        release.heirs.into_iter().for_each(|heir| book.put(heir));
-        book.remove(mount_point);
+        release.heirs.into_iter().for_each(|heir| self.locked().put(heir));
+        self.forget(mount_point);
         Ok(())
+    }
+
+    /// Likewise, if the directories are nobody else's, but leaves the journal to the caller, who works alone on this
+    /// mount point until then: [`Change::DropAttachment`]. Says whether they were; else nothing was done.
+    ///
+    /// # Errors
+    /// As [`Attachments::remove_directories`]; then it is still remembered.
+    pub async fn release_alone(
+        &self,
+        mount_point: &MountPoint,
+        attachments: &dyn Attachments,
+    ) -> Result<bool, Failure> {
+        let _held = self.hold_directories().await;
+        let release = self.book(|book| book.release(mount_point));
+        // No other mount point is inside of this one: its own directory is nobody else's.
+        if !release.heirs.is_empty() || release.remove.iter().any(|directory| directory != mount_point) {
+            return Ok(false);
+        }
+        attachments.remove_directories(&release.remove).await?;
+        // Nobody may leave it a directory any more: what is written of it now would outlast it.
+        self.forget(mount_point);
+        Ok(true)
+    }
+
+    fn forget(&self, mount_point: &MountPoint) {
+        self.note(mount_point, None);
+        self.locked().remove(mount_point);
     }
 
     /// Why the volume that should be attached at `mount_point` is not.

@@ -11,13 +11,13 @@ use dvs_domain::ports::{Created, Mounted, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, Volume, VolumeId};
 use std::collections::BTreeSet;
-use tokio::sync::MutexGuard;
+use tokio::sync::RwLockReadGuard;
 
 /// What a create is about to remember.
 struct Meant<'a> {
     attachment: Attachment,
-    /// The directories of mount points, held as they are.
-    _directories: MutexGuard<'a, ()>,
+    /// The directories that mount points share, held as they are.
+    _directories: RwLockReadGuard<'a, ()>,
 }
 
 impl Worker {

@@ -44,7 +44,7 @@ impl Worker {
             None => false,
         };
         if let Some(attachment) = &found.attachment
-            && let Err(failure) = self.clear_away(attachment).await
+            && let Err(failure) = self.clear_away_at_end(attachment, control).await
         {
             return Err(Stop::FailedLate(failure, found.volume));
         }
@@ -96,19 +96,33 @@ impl Worker {
         Some(Found { volume: attachment.volume.clone(), attachment: Some(attachment) })
     }
 
+    /// Removes the directories that DVS made, and forgets the attachment, where that can be at the end of the job.
+    async fn clear_away_at_end(&self, attachment: &Attachment, control: &JobControl) -> Result<(), Failure> {
+        let mount_point = &attachment.mount_point;
+        self.uncover(mount_point).await?;
+        if self.node.release_alone(mount_point, self.attachments.as_ref()).await? {
+            control.forget_at_end(mount_point.clone());
+            return Ok(());
+        }
+        self.node.release(mount_point, self.attachments.as_ref()).await
+    }
+
     /// Removes the directories that DVS made, and forgets the attachment.
     pub(in crate::core) async fn clear_away(&self, attachment: &Attachment) -> Result<(), Failure> {
-        match self.attachments.survey(&attachment.mount_point).await?.mounted {
-            Some(Mounted::Something(mounted)) => {
-                return Err(Failure::new(
-                    FailureCode::Conflict,
-                    format!("the volume is gone, and {mounted} is mounted in its place"),
-                ));
-            }
-            Some(Mounted::Guard) => self.attachments.unguard(&attachment.mount_point).await?,
-            None => {}
-        }
+        self.uncover(&attachment.mount_point).await?;
         self.node.release(&attachment.mount_point, self.attachments.as_ref()).await
+    }
+
+    /// Takes away the guard of a volume that is gone.
+    async fn uncover(&self, mount_point: &MountPoint) -> Result<(), Failure> {
+        match self.attachments.survey(mount_point).await?.mounted {
+            Some(Mounted::Something(mounted)) => Err(Failure::new(
+                FailureCode::Conflict,
+                format!("the volume is gone, and {mounted} is mounted in its place"),
+            )),
+            Some(Mounted::Guard) => self.attachments.unguard(mount_point).await,
+            None => Ok(()),
+        }
     }
 
     fn refuse_other_name(&self, target: &Target, attachment: &Attachment) -> Result<(), Failure> {
