@@ -67,5 +67,8 @@ fn is_taken(error: &io::Error) -> bool {
 
 fn ready(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?; // Calls are small, and each waits for its answer.
+    // What was not sent when a connection is dropped, or this process dies, is thrown away with it: a call that was
+    // given up must not be done later, when its names are somebody else's.
+    stream.set_zero_linger()?;
     Ok(stream)
 }

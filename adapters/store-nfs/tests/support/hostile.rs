@@ -9,10 +9,11 @@ use nfs3_client::nfs3_types::nfs3::{
 };
 use nfs3_client::nfs3_types::xdr_codec::{List, Opaque, Pack};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 
 /// The procedures of NFSv3 that are misbehaved on, by their numbers.
 pub(crate) const LOOKUP: u32 = 3;
@@ -26,6 +27,8 @@ pub(crate) const READDIRPLUS: u32 = 17;
 pub(crate) const MNT: u32 = 1001;
 
 const LAST: u32 = 0x8000_0000;
+/// Up to where a call says of which procedure it is.
+const HEAD_BYTES: usize = 24;
 /// How late is late: after every limit of the tests.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,8 @@ pub(crate) enum Misbehaviour {
     Silence,
     /// It comes after everybody has given up.
     Late,
+    /// The call itself is read no further than its head, until it is behaved again.
+    ReadsLater,
     /// It comes byte by byte.
     ByteByByte,
     /// It comes in fragments of this many bytes.
@@ -72,12 +77,28 @@ pub(crate) struct HostileServer {
     conduct: Arc<Conduct>,
 }
 
-/// On which procedure it misbehaves, or on every one, and how.
-type Conduct = Mutex<Option<(Option<u32>, Misbehaviour)>>;
+#[derive(Default)]
+struct Conduct {
+    /// On which procedure it misbehaves, or on every one, and how.
+    now: watch::Sender<Option<(Option<u32>, Misbehaviour)>>,
+    /// Whether a call that was read later had come whole.
+    came_whole: watch::Sender<Option<bool>>,
+}
 
 impl HostileServer {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap())
+    }
+
+    /// One that has little room for what comes: most of a large call waits at its sender until it is read.
+    pub(crate) fn start_narrow() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self::on(socket.listen(64).unwrap())
+    }
+
+    fn on(listener: TcpListener) -> Self {
         let server = Self { address: listener.local_addr().unwrap(), conduct: Arc::default() };
         let conduct = Arc::clone(&server.conduct);
         tokio::spawn(async move {
@@ -93,28 +114,39 @@ impl HostileServer {
 
     /// Misbehaves from now on, on answers of `procedure`, or of every one.
     pub(crate) fn misbehave(&self, procedure: Option<u32>, how: Misbehaviour) {
-        *self.conduct.lock().unwrap() = Some((procedure, how));
+        self.conduct.now.send_replace(Some((procedure, how)));
     }
 
     pub(crate) fn behave(&self) {
-        *self.conduct.lock().unwrap() = None;
+        self.conduct.now.send_replace(None);
+    }
+
+    /// Whether a call that was read later had come whole.
+    pub(crate) async fn has_come_whole(&self) -> bool {
+        self.conduct.came_whole.subscribe().wait_for(Option::is_some).await.unwrap().unwrap()
     }
 }
 
 async fn serve(mut stream: TcpStream, conduct: &Conduct) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    if matches!(&*conduct.lock().unwrap(), Some((_, Misbehaviour::CloseAtOnce))) {
+    if matches!(&*conduct.now.borrow(), Some((_, Misbehaviour::CloseAtOnce))) {
         return Ok(());
     }
     loop {
         let length = stream.read_u32().await? & !LAST;
         let mut call = vec![0; length as usize];
-        stream.read_exact(&mut call).await?;
-        let word = |at: usize| u32::from_be_bytes(call[at * 4..at * 4 + 4].try_into().unwrap());
-        let procedure = if word(3) == 100_005 { MNT } else { word(5) };
-        let conduct = conduct.lock().unwrap().clone();
-        let how = conduct.filter(|(which, _)| which.is_none_or(|which| which == procedure));
-        let answer = answer(word(0), procedure, &call, how.as_ref().map(|(_, how)| how));
+        let (head, rest) = call.split_at_mut(HEAD_BYTES);
+        stream.read_exact(head).await?;
+        let procedure = if number(head, 12) == 100_005 { MNT } else { number(head, 20) };
+        let how = conduct.now.borrow().clone();
+        let how = how.filter(|(which, _)| which.is_none_or(|which| which == procedure));
+        if matches!(how, Some((_, Misbehaviour::ReadsLater))) {
+            conduct.now.subscribe().wait_for(Option::is_none).await.unwrap();
+            conduct.came_whole.send_replace(Some(stream.read_exact(rest).await.is_ok()));
+            return Ok(());
+        }
+        stream.read_exact(rest).await?;
+        let answer = answer(number(&call, 0), procedure, &call, how.as_ref().map(|(_, how)| how));
         match how {
             Some((_, how)) => misbehave(&mut stream, &answer, &how).await?,
             None => stream.write_all(&framed(&answer)).await?,
@@ -161,7 +193,7 @@ async fn misbehave(stream: &mut TcpStream, answer: &[u8], how: &Misbehaviour) ->
             stream.write_all(&whole[..whole.len().min(*bytes)]).await?;
             return Err(std::io::ErrorKind::Other.into());
         }
-        Misbehaviour::Silence => {}
+        Misbehaviour::Silence | Misbehaviour::ReadsLater => {}
         Misbehaviour::Late => {
             tokio::time::sleep(LATE).await;
             stream.write_all(&whole).await?;
