@@ -38,6 +38,15 @@ pub trait VolumeStore: Send + Sync {
     /// `in-use` when something still holds it: then nothing has changed. `damaged`, `store-unavailable`.
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure>;
 
+    /// Destroys `volume`, which an attempt that failed has made, unless another may use it by now: another node that
+    /// saw it has said that it is there. Where nobody else can have seen it this is [`VolumeStore::destroy`].
+    ///
+    /// # Errors
+    /// As [`VolumeStore::destroy`].
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
+    }
+
     /// What is called `name`, read anew from the store.
     ///
     /// # Errors
@@ -136,6 +145,15 @@ pub enum Destroyed {
     Gone,
     /// Nothing of that name was there.
     NothingThere,
+}
+
+/// What taking back found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenBack {
+    /// Nothing is left of it.
+    Gone,
+    /// It is another's by now, and whole.
+    Left,
 }
 
 /// What to attach, and what keeps it there until it is attached.

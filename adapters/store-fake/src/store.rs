@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::overcommit::OvercommitRatio;
-use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, VolumeStore};
+use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, TakenBack, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use std::collections::HashMap;
 use std::path::Path;
@@ -51,6 +51,7 @@ struct Shared {
 struct Demands {
     capacity_bytes: Option<u64>,
     failing: Vec<(Action, FailureCode)>,
+    are_used_elsewhere: bool,
 }
 
 impl FakeStore {
@@ -84,6 +85,11 @@ impl FakeStore {
     /// Makes the next `action` fail with `code`. Said twice, the next two fail, in that order.
     pub fn failing_next(&self, action: Action, code: FailureCode) {
         self.shared.demands().failing.push((action, code));
+    }
+
+    /// From now on it is as if another node used every volume: none is taken back.
+    pub fn use_elsewhere(&self) {
+        self.shared.demands().are_used_elsewhere = true;
     }
 
     fn with_options(options: Options) -> Result<Self, Failure> {
@@ -219,6 +225,13 @@ impl VolumeStore for FakeStore {
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
         let asked = name.clone();
         self.in_lane(name, move |shared| shared.destroy(&asked)).await
+    }
+
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        if self.shared.demands().are_used_elsewhere {
+            return Ok(TakenBack::Left);
+        }
+        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

@@ -2,17 +2,18 @@
 //! been made twice, because the first answer was lost.
 
 use crate::destroy;
-use crate::entry::{self, Sound};
+use crate::entry::{self, AnyRecord, Directory, Sound};
 use crate::layout::{self, Fate, RECORD, Temporary};
 use crate::problem::{At, Problem};
+use crate::record::{self, Record};
 use crate::removal;
 use crate::settings;
 use crate::shared::{Folders, Work};
+use crate::sweep::{self, Left};
 use crate::target::{Fault, Handle, Name, Owner, TargetError};
-use crate::{record, sweep};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::Created;
+use dvs_domain::ports::{Created, TakenBack};
 use dvs_domain::volume::Volume;
 
 /// Makes `volume` exist, or leaves nothing.
@@ -26,12 +27,18 @@ pub(crate) async fn create(work: &Work, volume: &Volume) -> Result<Created, Prob
     match make(work, &folders, &temporary, volume).await {
         Ok(Made::New) => Ok(Created::New),
         Ok(Made::NameIsTaken) => {
-            clear_away(work, &folders, &temporary).await?;
+            if clear_away(work, &folders, &temporary).await.is_err() {
+                // Nothing that anybody sees: it goes later.
+                work.shared.doubt(Left::Temporary(temporary));
+            }
             there_meanwhile(work, &folders, name).await
         }
         Err(problem) => Err(undo(work, &folders, &temporary, problem).await),
     }
 }
+
+/// What is said of a volume whose create has failed, and which is there all the same.
+pub(crate) const LEFT: &str = "somebody has used the volume of a failed create meanwhile: it stays";
 
 enum Made {
     New,
@@ -88,20 +95,21 @@ async fn stage(
     }
 }
 
-/// The folder that has the name now, if it is the one that this create has made.
+/// The volume that has the name now, if it is the one that this create has made.
 async fn ours(
     work: &Work,
     folders: &Folders,
     name: &Name,
     temporary: &Temporary,
-) -> Result<Option<Handle>, Problem> {
+) -> Result<Option<(Handle, Record)>, Problem> {
     let Some(found) = work.look_up(&folders.metadata, name).await.at("publish")? else { return Ok(None) };
     if !found.attributes.is_folder {
         return Ok(None);
     }
-    let record = entry::own_record(work, &temporary.volume, &found.handle).await?;
-    let is_ours = record.is_some_and(|record| record.made_as == temporary.to_string());
-    Ok(is_ours.then_some(found.handle))
+    Ok(match entry::read_record(work, &temporary.volume, &found.handle).await? {
+        Ok(AnyRecord::Ours(record)) if record.made_as == *temporary => Some((found.handle, *record)),
+        _ => None,
+    })
 }
 
 /// The volume exists; its directory gets its name. Whoever looks at the volume meanwhile does the same.
@@ -124,7 +132,9 @@ async fn put_in_place(work: &Work, folders: &Folders, staged: &Name, name: &Name
 
 async fn there_meanwhile(work: &Work, folders: &Folders, name: &VolumeName) -> Result<Created, Problem> {
     match entry::find_in(work, folders, name).await?.into_sound(work, name)? {
-        Some(Sound { volume, is_going: false, .. }) => Ok(Created::AlreadyThere(Box::new(volume))),
+        Some(Sound { volume, directory: Directory::There | Directory::NotYet, .. }) => {
+            Ok(Created::AlreadyThere(Box::new(volume)))
+        }
         gone_or_going => {
             let what = if gone_or_going.is_some() { "is being destroyed" } else { "came and went" };
             let detail = format!("volume `{}` {what} at the same time", work.shared.id(name));
@@ -138,8 +148,7 @@ async fn there_meanwhile(work: &Work, folders: &Folders, name: &VolumeName) -> R
 async fn undo(work: &Work, folders: &Folders, temporary: &Temporary, problem: Problem) -> Problem {
     let shared = &work.shared;
     if problem.is_away() || problem.is_stale() {
-        shared.doubts().insert(temporary.clone());
-        shared.is_left_untidy();
+        shared.doubt(Left::Temporary(temporary.clone()));
         if problem.is_stale() {
             return problem; // It is made again by handles that are looked up anew.
         }
@@ -149,44 +158,40 @@ async fn undo(work: &Work, folders: &Folders, temporary: &Temporary, problem: Pr
     }
     let work = work.undoing();
     let undone = match unpublish(&work, folders, temporary).await {
-        Ok(()) => clear_away(&work, folders, temporary).await,
-        failed => failed,
+        Ok(TakenBack::Gone) => clear_away(&work, folders, temporary).await,
+        Ok(TakenBack::Left) => {
+            return Problem::Told(problem.told(&shared.name, &shared.settings).with_hint(LEFT));
+        }
+        Err(failed) => Err(failed),
     };
     match undone {
         Ok(()) => problem,
         Err(undo) => {
-            shared.doubts().insert(temporary.clone());
-            shared.is_left_untidy();
+            shared.doubt(Left::Temporary(temporary.clone()));
             let undo = undo.told(&shared.name, &shared.settings);
             Problem::Told(problem.told(&shared.name, &shared.settings).undo_failed(undo))
         }
     }
 }
 
-/// Makes sure that the name does not stand for what a failed create has made.
-pub(crate) async fn unpublish(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
+/// Makes sure that the name does not stand for what a failed create has made, unless that is another's by now.
+pub(crate) async fn unpublish(
+    work: &Work,
+    folders: &Folders,
+    temporary: &Temporary,
+) -> Result<TakenBack, Problem> {
     let step = "undo";
     let (name, staged) = (layout::name(temporary.volume.as_str()).at(step)?, temporary.name().at(step)?);
     // First what could still be published, by a call that was given up and is only done now.
     removal::remove_tree(work, &folders.metadata, &staged, step).await?;
-    let Some(metadata) = ours(work, folders, &name, temporary).await? else { return Ok(()) };
-    if work.look_up(&folders.volumes, &staged).await.at(step)?.is_some() {
-        work.rename((&folders.metadata, &name), (&folders.metadata, &staged)).await.at(step)?;
-        if !work.remove_folder(&folders.volumes, &staged).await.at(step)? {
-            // Somebody who looked has put it in place. Nobody can have used it.
-            work.remove_folder(&folders.volumes, &name).await.at(step)?;
-        }
-        return Ok(());
-    }
-    // It was whole, and others may have seen it.
-    match destroy::decide(work, &temporary.volume, &metadata).await {
-        Ok(()) => {}
-        Err(Problem::Told(failure)) if failure.code() == FailureCode::InUse => return Ok(()),
-        Err(problem) => return Err(problem),
-    }
-    let gone = Temporary::new(Fate::Gone, &work.shared.node.id, &temporary.volume);
-    destroy::take_out(work, folders, &gone).await?;
-    destroy::remove(work, folders, &gone).await
+    let Some((metadata, Record { volume, made_as })) = ours(work, folders, &name, temporary).await? else {
+        return Ok(TakenBack::Gone);
+    };
+    // It exists, and others may have seen it: it goes as any volume goes.
+    let is_staged = work.look_up(&folders.volumes, &staged).await.at(step)?.is_some();
+    let directory = if is_staged { Directory::NotYet } else { Directory::There };
+    let sound = Sound { volume, metadata, made_as: Some(made_as), directory };
+    destroy::take_back_unused(work, folders, &temporary.volume, &sound).await
 }
 
 /// Puts the directory in place of a volume that was made, and whose create was cut off.

@@ -1,22 +1,22 @@
 //! Destroying a volume: a mark that only one node can make, then a look at who has it attached; two renames take it
-//! out of its name; then everything is removed. After a refusal nothing has changed. What is cut off is gone on with
-//! by asking again on the same node, or by this node's next contact.
+//! out of its name; then everything is removed. After a refusal nothing has changed. What is cut off before the first
+//! rename was not decided; what is cut off after it is gone on with by asking again on the same node, or by this node's
+//! next contact.
 
-use crate::entry;
+use crate::entry::{self, Directory, Sound};
 use crate::layout::{self, DELETING, Fate, Temporary};
-use crate::nodes;
+use crate::mark;
 use crate::problem::{At, Problem};
 use crate::removal;
 use crate::shared::{Folders, Work};
 use crate::sweep;
-use crate::target::{Fault, Handle, TargetError};
-use dvs_domain::failure::{Failure, FailureCode};
+use crate::target::{Fault, Handle, Name, TargetError};
+use dvs_domain::failure::FailureCode;
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::Destroyed;
-use dvs_domain::user::{User, in_use};
+use dvs_domain::ports::{Destroyed, TakenBack};
+use dvs_domain::volume::Volume;
 
-/// How often the mark is tried that another node may be taking away.
-const TRIES: usize = 3;
+const TAKE_OUT: &str = "take out of its name";
 
 /// Makes sure that nothing is called `name`.
 pub(crate) async fn destroy(work: &Work, name: &VolumeName) -> Result<Destroyed, Problem> {
@@ -26,84 +26,129 @@ pub(crate) async fn destroy(work: &Work, name: &VolumeName) -> Result<Destroyed,
     let Some(sound) = entry::find_in(work, &folders, name).await?.into_sound(work, name)? else {
         return Ok(Destroyed::NothingThere);
     };
-    decide(work, name, &sound.metadata).await?;
-    let temporary = Temporary::new(Fate::Gone, &work.shared.node.id, name);
-    let taken = take_out(work, &folders, &temporary).await;
-    let removed = match taken {
-        Ok(()) => remove(work, &folders, &temporary).await,
+    mark::decide(work, name, &sound.metadata).await?;
+    take_down(work, &folders, name, &sound).await?;
+    Ok(Destroyed::Gone)
+}
+
+/// Destroys `volume`, unless it is another's by now.
+pub(crate) async fn take_back(work: &Work, volume: &Volume) -> Result<TakenBack, Problem> {
+    work.shared.refuse_read_only()?;
+    let name = &volume.spec.id.name;
+    let folders = work.folders().await?;
+    sweep::settle_doubts_about(work, name).await?;
+    let Some(sound) = entry::find_in(work, &folders, name).await?.into_sound(work, name)? else {
+        return Ok(TakenBack::Gone);
+    };
+    if sound.volume.made_by != volume.made_by || sound.volume.made_at != volume.made_at {
+        return Ok(TakenBack::Left);
+    }
+    take_back_unused(work, &folders, name, &sound).await
+}
+
+/// Destroys what a failed create has made, unless somebody has used it since: any node that saw it may have said that
+/// it is there.
+pub(crate) async fn take_back_unused(
+    work: &Work,
+    folders: &Folders,
+    name: &VolumeName,
+    sound: &Sound,
+) -> Result<TakenBack, Problem> {
+    match mark::decide(work, name, &sound.metadata).await {
+        Err(Problem::Told(failure)) if failure.code() == FailureCode::InUse && failure.is_undone() => {
+            return Ok(TakenBack::Left);
+        }
+        decided => decided?,
+    }
+    // From here on nobody attaches it, so that nothing comes into it.
+    match is_empty(work, folders, name, sound).await {
+        Ok(true) => {}
+        Ok(false) => {
+            mark::take_away(work, name, &sound.metadata).await?;
+            return Ok(TakenBack::Left);
+        }
+        Err(problem) => return Err(mark::withdraw(work, name, &sound.metadata, problem).await),
+    }
+    take_down(work, folders, name, sound).await?;
+    Ok(TakenBack::Gone)
+}
+
+async fn is_empty(work: &Work, folders: &Folders, name: &VolumeName, sound: &Sound) -> Result<bool, Problem> {
+    let step = "look whether it is used";
+    for place in places(name, sound).at(step)? {
+        let Some(found) = work.look_up(&folders.volumes, &place).await.at(step)? else { continue };
+        let mut from = None;
+        loop {
+            let page = work.list(&found.handle, from).await.at(step)?;
+            from = page.next;
+            if !page.entries.is_empty() || from.is_none() {
+                return Ok(page.entries.is_empty());
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Where the directory of a volume is: at the first of these where there is something.
+fn places(name: &VolumeName, sound: &Sound) -> Result<Vec<Name>, TargetError> {
+    let in_place = layout::name(name.as_str())?;
+    Ok(match (sound.directory, &sound.made_as) {
+        (Directory::Gone, _) => Vec::new(),
+        // Whoever can puts it in its place meanwhile.
+        (Directory::NotYet, Some(made_as)) => vec![made_as.name()?, in_place],
+        (Directory::There | Directory::NotYet, _) => vec![in_place],
+    })
+}
+
+/// Takes a volume that is marked out of its name, and removes it.
+async fn take_down(work: &Work, folders: &Folders, name: &VolumeName, sound: &Sound) -> Result<(), Problem> {
+    let node = &work.shared.node.id;
+    let gone = match &sound.made_as {
+        Some(made_as) => made_as.gone_by(node),
+        None => Temporary::new(Fate::Gone, node, name),
+    };
+    if let Err(problem) = take_directory_out(work, folders, name, sound, &gone).await {
+        return Err(mark::withdraw(work, name, &sound.metadata, problem).await);
+    }
+    let ended = match take_record_out(work, folders, &gone).await {
+        Ok(()) => remove(work, folders, &gone).await,
         failed => failed,
     };
-    if removed.is_err() {
+    if ended.is_err() {
         work.shared.is_left_untidy();
     }
-    removed.map(|()| Destroyed::Gone)
+    ended
 }
 
-/// Marks the volume as being destroyed by this node, unless another node has it attached or destroys it.
-pub(crate) async fn decide(work: &Work, name: &VolumeName, metadata: &Handle) -> Result<(), Problem> {
-    let step = "mark as deleting";
-    mark(work, name, metadata).await?;
-    let claims = nodes::attached_in(work, metadata, step).await?;
-    let users: Vec<User> = claims
-        .into_iter()
-        // What this node has attached, its agent has detached before it asked.
-        .filter(|claim| claim.node != work.shared.node.id)
-        .map(|claim| User::Node { id: claim.node.to_string(), name: claim.node_name })
-        .collect();
-    if users.is_empty() {
-        return Ok(());
-    }
-    let refused = in_use(&users)
-        .with_hint("detach it there first; if that node is dead, `dvs release` takes away what it left");
-    let deleting = layout::name(DELETING).at(step)?;
-    match work.remove_file(metadata, &deleting).await.at("take the mark away") {
-        Ok(_) => Err(refused.into()),
-        Err(problem) => {
-            let undo = problem.told(&work.shared.name, &work.shared.settings);
-            Err(refused.undo_failed(undo).into())
-        }
-    }
-}
-
-async fn mark(work: &Work, name: &VolumeName, metadata: &Handle) -> Result<(), Problem> {
-    let step = "mark as deleting";
-    let deleting = layout::name(DELETING).at(step)?;
-    let own = work.shared.node.id.as_str();
-    for _ in 0..TRIES {
-        match work.mark(metadata, &deleting, own).await {
-            Err(TargetError { fault: Fault::Exists, .. }) => {}
-            marked => return marked.at(step),
-        }
-        match work.read_mark(metadata, &deleting).await.at(step)? {
-            // An earlier attempt of this node was cut off, or an answer was lost.
-            Some(node) if node == own => return Ok(()),
-            Some(node) => {
-                let detail = format!("node {node} is destroying volume `{}`", work.shared.id(name));
-                return Err(Failure::new(FailureCode::Busy, detail)
-                    .at_step(step)
-                    .with_hint("if that node is dead, `dvs release` takes away what it left")
-                    .into());
-            }
-            None => {} // It has just been taken away.
-        }
-    }
-    let detail = format!("other nodes begin and give up destroying volume `{}`", work.shared.id(name));
-    Err(Failure::new(FailureCode::Busy, detail).at_step(step).into())
-}
-
-/// Takes a volume that is marked out of its name: the directory first, so that the name is not free before nothing is
-/// in its place.
-pub(crate) async fn take_out(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
-    let step = "take out of its name";
-    let (name, gone) = (layout::name(temporary.volume.as_str()).at(step)?, temporary.name().at(step)?);
-    for folder in [&folders.volumes, &folders.metadata] {
-        match work.rename((folder, &name), (folder, &gone)).await {
-            // An earlier attempt has done it, or an answer was lost.
-            Ok(()) | Err(TargetError { fault: Fault::NotThere, .. }) => {}
-            Err(error) => return Err(error).at(step),
+/// The directory first, so that the name is not free before nothing is in its place.
+async fn take_directory_out(
+    work: &Work,
+    folders: &Folders,
+    name: &VolumeName,
+    sound: &Sound,
+    gone: &Temporary,
+) -> Result<(), Problem> {
+    let gone = gone.name().at(TAKE_OUT)?;
+    for place in places(name, sound).at(TAKE_OUT)? {
+        if is_renamed(work, &folders.volumes, &place, &gone).await? {
+            break;
         }
     }
     Ok(())
+}
+
+/// Takes the record of a volume out of its name after its directory: then nothing is called so any more.
+pub(crate) async fn take_record_out(work: &Work, folders: &Folders, gone: &Temporary) -> Result<(), Problem> {
+    let (name, gone) = (layout::name(gone.volume.as_str()).at(TAKE_OUT)?, gone.name().at(TAKE_OUT)?);
+    is_renamed(work, &folders.metadata, &name, &gone).await.map(drop)
+}
+
+/// Says no where nothing has the name: an earlier attempt has done it, or an answer was lost.
+async fn is_renamed(work: &Work, folder: &Handle, name: &Name, gone: &Name) -> Result<bool, Problem> {
+    match work.rename((folder, name), (folder, gone)).await {
+        Err(TargetError { fault: Fault::NotThere, .. }) => Ok(false),
+        renamed => renamed.at(TAKE_OUT).map(|()| true),
+    }
 }
 
 /// Removes what was taken out of its name. The mark goes last: a node that still has a way to the folder sees it.

@@ -1,6 +1,6 @@
 //! What a name stands for on the export.
 
-use crate::layout::{self, DELETING, LEGACY_RECORD, RECORD};
+use crate::layout::{self, DELETING, LEGACY_RECORD, RECORD, Temporary};
 use crate::problem::{At, Problem};
 use crate::record::{self, RECORD_BYTES_MAX, Record};
 use crate::shared::{Folders, Work};
@@ -19,7 +19,7 @@ pub(crate) enum State {
     /// Nothing.
     Absent,
     /// A volume.
-    Sound(Sound),
+    Sound(Box<Sound>),
     /// Something that is not whole, and why.
     Damaged(String),
 }
@@ -30,11 +30,31 @@ pub(crate) struct Sound {
     pub(crate) volume: Volume,
     /// Its folder in `volumes_metadata`.
     pub(crate) metadata: Handle,
-    /// Its directory is out of its place already, because it is being destroyed.
-    pub(crate) is_going: bool,
+    /// The name under which it was made, if this program has made it.
+    pub(crate) made_as: Option<Temporary>,
+    pub(crate) directory: Directory,
+}
+
+/// Where the directory of a volume is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Directory {
+    /// In its place.
+    There,
+    /// Still where it was made, and it cannot be put in its place now.
+    NotYet,
+    /// Out of its place already, because the volume is being destroyed.
+    Gone,
 }
 
 impl State {
+    /// Half of what looks damaged may be what a call of this node has moved away that was done late: it is put back.
+    pub(crate) fn tidy_if_damaged(&self, work: &Work) {
+        if matches!(self, Self::Damaged(_)) {
+            work.shared.is_left_untidy();
+            work.shared.tidy();
+        }
+    }
+
     pub(crate) fn into_entry(self, name: &VolumeName) -> Option<Entry> {
         match self {
             Self::Absent => None,
@@ -47,7 +67,7 @@ impl State {
     pub(crate) fn into_sound(self, work: &Work, name: &VolumeName) -> Result<Option<Sound>, Failure> {
         match self {
             Self::Absent => Ok(None),
-            Self::Sound(sound) => Ok(Some(sound)),
+            Self::Sound(sound) => Ok(Some(*sound)),
             Self::Damaged(reason) => {
                 let detail = format!("volume `{}` is damaged: {reason}", work.shared.id(name));
                 Err(Failure::new(FailureCode::Damaged, detail).with_hint(
@@ -61,7 +81,9 @@ impl State {
 /// What `name` stands for now. Completes a create that was cut off after its decision.
 pub(crate) async fn find(work: &Work, name: &VolumeName) -> Result<State, Problem> {
     let Some(folders) = work.folders_if_there().await? else { return Ok(State::Absent) };
-    find_in(work, &folders, name).await
+    let state = find_in(work, &folders, name).await?;
+    state.tidy_if_damaged(work);
+    Ok(state)
 }
 
 pub(crate) async fn find_in(work: &Work, folders: &Folders, name: &VolumeName) -> Result<State, Problem> {
@@ -119,17 +141,20 @@ async fn read(
         Ok(record) => record,
         Err(reason) => return Ok(State::Damaged(reason)),
     };
-    let sound =
-        |volume, is_going| Ok(State::Sound(Sound { volume, metadata: metadata.handle.clone(), is_going }));
+    let sound = |volume, made_as, directory| {
+        let metadata = metadata.handle.clone();
+        Ok(State::Sound(Box::new(Sound { volume, metadata, made_as, directory })))
+    };
     match (record, directory) {
-        (AnyRecord::Ours(record), Some(_)) => sound(record.volume, false),
+        (AnyRecord::Ours(record), Some(_)) => sound(record.volume, Some(record.made_as), Directory::There),
         (AnyRecord::Ours(record), None) => {
-            if complete(work, folders, file, &record).await? {
-                return sound(record.volume, false);
+            let Record { volume, made_as } = *record;
+            if let Some(directory) = complete(work, folders, file, &made_as).await? {
+                return sound(volume, Some(made_as), directory);
             }
             let deleting = layout::name(DELETING).at("look up")?;
             if work.read_mark(&metadata.handle, &deleting).await.at("look up")?.is_some() {
-                return sound(record.volume, true);
+                return sound(volume, Some(made_as), Directory::Gone);
             }
             Ok(State::Damaged("its directory is not there".to_owned()))
         }
@@ -147,19 +172,21 @@ async fn read(
                 mode,
                 provision: None,
             };
-            sound(Volume { spec, made_by: None, made_at: Timestamp(0) }, false)
+            sound(Volume { spec, made_by: None, made_at: Timestamp(0) }, None, Directory::There)
         }
         (AnyRecord::Legacy(_), None) => Ok(State::Damaged("its directory is not there".to_owned())),
     }
 }
 
-enum AnyRecord {
-    Ours(Record),
+/// A record that can be read.
+pub(crate) enum AnyRecord {
+    Ours(Box<Record>),
     /// Of the earlier implementation, which recorded little more than the size.
     Legacy(dvs_domain::size::VolumeSize),
 }
 
-async fn read_record(
+/// The record in the folder `metadata` of `name`, or what is wrong with it.
+pub(crate) async fn read_record(
     work: &Work,
     name: &VolumeName,
     metadata: &Handle,
@@ -175,7 +202,9 @@ async fn read_record(
     };
     if let Some(bytes) = record {
         let record = record::decode(&bytes, &work.shared.id(name));
-        return Ok(record.map(AnyRecord::Ours).map_err(|wrong| format!("its record {wrong}")));
+        return Ok(record
+            .map(|record| AnyRecord::Ours(Box::new(record)))
+            .map_err(|wrong| format!("its record {wrong}")));
     }
     let bytes = match read(LEGACY_RECORD).await.at(step)? {
         Ok(Some(bytes)) => bytes,
@@ -191,40 +220,45 @@ fn is_of_the_file(fault: &Fault) -> bool {
     matches!(fault, Fault::IsFolder | Fault::NotAFolder | Fault::Refused)
 }
 
-/// The record of a volume that this program has made, if there is a whole one.
-pub(crate) async fn own_record(
+/// Puts the directory of a volume in its place, if it is still where it was made. Others may do the same. `None` when
+/// it is at neither place.
+pub(crate) async fn complete(
     work: &Work,
-    name: &VolumeName,
-    metadata: &Handle,
-) -> Result<Option<Record>, Problem> {
-    Ok(match read_record(work, name, metadata).await? {
-        Ok(AnyRecord::Ours(record)) => Some(record),
-        _ => None,
-    })
-}
-
-/// Puts the directory of a volume in its place, if it is still where it was made. Others may do the same.
-async fn complete(work: &Work, folders: &Folders, file: &Name, record: &Record) -> Result<bool, Problem> {
+    folders: &Folders,
+    file: &Name,
+    made_as: &Temporary,
+) -> Result<Option<Directory>, Problem> {
     let step = "complete an earlier create";
-    let Ok(made_as) = Name::new(record.made_as.as_bytes()) else { return Ok(false) };
-    if !work.shared.settings.read_only {
-        match work.rename((&folders.volumes, &made_as), (&folders.volumes, file)).await {
-            Ok(()) => return Ok(true),
+    let staged = made_as.name().at(step)?;
+    let mut can_change = !work.shared.settings.read_only;
+    if can_change {
+        match work.rename((&folders.volumes, &staged), (&folders.volumes, file)).await {
+            Ok(()) => return Ok(Some(Directory::There)),
             Err(TargetError { fault: Fault::NotThere | Fault::Exists | Fault::NotEmpty, .. }) => {}
+            // It exists all the same, and must not hide the others.
+            Err(TargetError { fault: Fault::ReadOnly | Fault::Refused | Fault::NoSpace, .. }) => {
+                can_change = false;
+            }
             Err(error) => return Err(error).at(step),
         }
     }
-    Ok(work.look_up(&folders.volumes, file).await.at(step)?.is_some())
+    // In this order: others move it from the one place to the other.
+    let is_staged = !can_change && work.look_up(&folders.volumes, &staged).await.at(step)?.is_some();
+    if work.look_up(&folders.volumes, file).await.at(step)?.is_some() {
+        return Ok(Some(Directory::There));
+    }
+    Ok(is_staged.then_some(Directory::NotYet))
 }
 
 /// The volume `name`, to be used.
 pub(crate) async fn attachable(work: &Work, name: &VolumeName) -> Result<Sound, Problem> {
     let sound = there(work, name).await?;
-    if sound.is_going {
-        let detail = format!("volume `{}` is being destroyed", work.shared.id(name));
-        return Err(Failure::new(FailureCode::Busy, detail).into());
-    }
-    Ok(sound)
+    let what = match sound.directory {
+        Directory::There => return Ok(sound),
+        Directory::NotYet => "has a directory that cannot be put in its place now",
+        Directory::Gone => "is being destroyed",
+    };
+    Err(Failure::new(FailureCode::Busy, format!("volume `{}` {what}", work.shared.id(name))).into())
 }
 
 /// The volume `name`, which must be there.

@@ -63,6 +63,16 @@ impl Temporary {
         Self { fate, node: node.clone(), token, volume: volume.clone() }
     }
 
+    /// The one under which `node` removes what was made as this: however often it begins, and for no other volume.
+    pub(crate) fn gone_by(&self, node: &NodeId) -> Self {
+        Self { fate: Fate::Gone, node: node.clone(), ..self.clone() }
+    }
+
+    /// Whether both are about one volume, and not about two that have had one name after the other.
+    pub(crate) fn is_of_same(&self, other: &Self) -> bool {
+        self.token == other.token && self.volume == other.volume
+    }
+
     /// What `text` names, if it names something that is being made or removed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (fate, rest) = match text.strip_prefix(".new-") {

@@ -14,8 +14,10 @@ mod connection;
 mod create;
 mod destroy;
 mod entry;
+mod gone;
 mod layout;
 mod list;
+mod mark;
 mod nodes;
 mod problem;
 mod record;
@@ -30,7 +32,7 @@ pub mod testing;
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
-use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, VolumeStore};
+use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, TakenBack, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use problem::Problem;
 use settings::Settings;
@@ -123,6 +125,17 @@ impl VolumeStore for NfsStore {
             .alone_with(name, move |work| {
                 let name = asked.clone();
                 async move { destroy::destroy(&work, &name).await }
+            })
+            .await
+    }
+
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        let volume = Arc::new(volume.clone());
+        let name = volume.spec.id.name.clone();
+        self.shared
+            .alone_with(&name, move |work| {
+                let volume = Arc::clone(&volume);
+                async move { destroy::take_back(&work, &volume).await }
             })
             .await
     }

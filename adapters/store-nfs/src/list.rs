@@ -108,17 +108,30 @@ async fn entry(
     {
         return Ok(Some(Entry::Sound(Box::new(volume))));
     }
-    let state = match entry::find_in(&work.anew(), folders, &name).await {
+    let work = work.anew();
+    let state = match entry::find_in(&work, folders, &name).await {
         // Whatever the server has against this one, the others are listed.
-        Err(Problem::Call(_, error)) if matches!(error.fault, Fault::Other(_) | Fault::Unsupported) => {
+        Err(Problem::Call(_, error)) if is_of_one(&work, folders, &error.fault).await => {
             State::Damaged(format!("it cannot be read: {error}"))
         }
         found => found?,
     };
+    state.tidy_if_damaged(&work);
     if let State::Sound(sound) = &state {
         listing.remember(&name, seen.metadata, &sound.volume);
     }
     Ok(state.into_entry(&name))
+}
+
+/// Whether a fault is about one entry, and not about all.
+async fn is_of_one(work: &Work, folders: &Folders, fault: &Fault) -> bool {
+    match fault {
+        Fault::Other(_) | Fault::Unsupported | Fault::Refused => true,
+        Fault::Stale => {
+            work.room(&folders.metadata).await.is_ok() && work.room(&folders.volumes).await.is_ok()
+        }
+        _ => false,
+    }
 }
 
 /// The entries of a folder that are called as volumes can be.

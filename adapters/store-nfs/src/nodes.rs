@@ -82,6 +82,17 @@ pub(crate) async fn release(work: &Work, name: &VolumeName, node: &NodeId) -> Re
     if let Some(metadata) = metadata(work, name, step).await? {
         released = claims_in(work, &metadata, step).await?;
         released.retain(|claim| claim.node == *node);
+        let is_attached = released.iter().any(|claim| claim.kind == ClaimKind::Attached);
+        if is_attached && *node == work.shared.node.id {
+            let detail = format!(
+                "this node, which lives, says that it has volume `{}` attached",
+                work.shared.id(name)
+            );
+            return Err(Failure::new(FailureCode::InUse, detail)
+                .at_step(step)
+                .with_hint("detach it here: what this node said goes with that")
+                .into());
+        }
         for claim in &released {
             let file = match claim.kind {
                 ClaimKind::Attached => layout::claim(node).at(step)?,
@@ -93,7 +104,7 @@ pub(crate) async fn release(work: &Work, name: &VolumeName, node: &NodeId) -> Re
     let folders = work.folders().await?;
     for temporary in sweep::left_by(work, &folders, node).await? {
         if temporary.volume == *name {
-            sweep::settle(work, &folders, &temporary).await?;
+            sweep::settle_temporary(work, &folders, &temporary).await?;
         }
     }
     if released.iter().any(|claim| claim.kind == ClaimKind::Deleting)

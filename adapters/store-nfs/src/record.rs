@@ -1,7 +1,7 @@
 //! The record of a volume: JSON with a version and a checksum, twice in one file, in blocks of their own. One copy is
 //! enough to know the volume. And what the implementation before this one wrote, as far as it says what a volume is.
 
-use crate::layout::Temporary;
+use crate::layout::{Fate, Temporary};
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{JobKey, JobKind};
@@ -27,7 +27,7 @@ const LEGACY_MEBIBYTES_DEFAULT: u64 = 1024;
 pub(crate) struct Record {
     pub(crate) volume: Volume,
     /// The name under which its directory was made.
-    pub(crate) made_as: String,
+    pub(crate) made_as: Temporary,
 }
 
 /// What is read first: a later version may say everything else otherwise.
@@ -118,7 +118,10 @@ fn decode_copy(bytes: &[u8], id: &VolumeId) -> Result<Record, String> {
     if record.volume.name != id.name.as_str() {
         return Err(format!("is of volume `{}`", record.volume.name));
     }
-    let made_as = record.volume.made_as.clone();
+    // Somebody else's directory must not get the name of this volume.
+    let made_as = Temporary::parse(&record.volume.made_as)
+        .filter(|made_as| made_as.fate == Fate::New && made_as.volume == id.name)
+        .ok_or_else(|| format!("says that it was made as `{}`", record.volume.made_as.escape_debug()))?;
     let volume = typed(record.volume, id);
     let volume = volume.map_err(|failure| format!("has a value that cannot be: {failure}"))?;
     Ok(Record { volume, made_as })
@@ -181,7 +184,6 @@ pub(crate) fn decode_legacy(bytes: &[u8], name: &VolumeName) -> Result<VolumeSiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Fate;
     use dvs_domain::names::{NodeId, StoreName};
 
     fn id(name: &str) -> VolumeId {
@@ -216,12 +218,21 @@ mod tests {
     #[test]
     fn every_field_comes_back() {
         let bytes = encode(&volume(), &made_as()).unwrap();
-        let expected = Record { volume: volume(), made_as: made_as().to_string() };
+        let expected = Record { volume: volume(), made_as: made_as() };
         assert_eq!(decode(&bytes, &id("a")).unwrap(), expected);
         let bare = Volume { made_by: None, ..volume() };
         let read = decode(&encode(&bare, &made_as()).unwrap(), &id("a")).unwrap();
         assert_eq!(read.volume, bare);
-        assert_eq!(made_as().fate, Fate::New);
+    }
+
+    #[test]
+    fn a_record_that_claims_the_directory_of_another_volume_is_none() {
+        let node = NodeId::new("0".repeat(32)).unwrap();
+        let other = |fate, volume| Temporary::new(fate, &node, &id(volume).name);
+        for made_as in [other(Fate::New, "b"), other(Fate::Gone, "a")] {
+            let wrong = decode(&encode(&volume(), &made_as).unwrap(), &id("a")).unwrap_err();
+            assert!(wrong.contains(&made_as.to_string()), "{wrong}");
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //! away.
 
 use crate::ThisNode;
-use crate::layout::{self, METADATA, Temporary, VOLUMES};
+use crate::layout::{self, METADATA, VOLUMES};
 use crate::list::Listing;
 use crate::problem::{At, Problem, READ_ONLY_HINT};
 use crate::settings::Settings;
-use crate::sweep;
+use crate::sweep::{self, Left};
 use crate::target::{Export, Fault, Handle, Target, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
@@ -32,8 +32,12 @@ pub(crate) struct Shared {
     pub(crate) listing: Listing,
     folders: Mutex<Option<Folders>>,
     lanes: Mutex<HashMap<VolumeName, Lane>>,
-    /// Creates that failed without anybody knowing how far they had come.
-    doubts: Mutex<BTreeSet<Temporary>>,
+    /// What operations may have left that failed without anybody knowing how far they had come.
+    doubts: Mutex<BTreeSet<Left>>,
+    /// Nobody has looked yet for marks from before this start.
+    are_marks_unknown: AtomicBool,
+    /// What was cleared away last, or tried.
+    last: Mutex<Option<Left>>,
     /// Something of this node's may have to be cleared away.
     is_untidy: AtomicBool,
     is_sweeping: AtomicBool,
@@ -74,6 +78,8 @@ impl Shared {
             folders: Mutex::default(),
             lanes: Mutex::default(),
             doubts: Mutex::default(),
+            are_marks_unknown: AtomicBool::new(true),
+            last: Mutex::default(),
             is_untidy: AtomicBool::new(true),
             is_sweeping: AtomicBool::new(false),
         }
@@ -157,13 +163,34 @@ impl Shared {
         self.is_untidy.load(Ordering::Acquire) || self.is_sweeping.load(Ordering::Acquire)
     }
 
-    pub(crate) fn doubts(&self) -> MutexGuard<'_, BTreeSet<Temporary>> {
+    pub(crate) fn doubts(&self) -> MutexGuard<'_, BTreeSet<Left>> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody knows whether this is left.
+    pub(crate) fn doubt(&self, left: Left) {
+        self.doubts().insert(left);
+        self.is_left_untidy();
+    }
+
+    pub(crate) fn are_marks_unknown(&self) -> bool {
+        self.are_marks_unknown.load(Ordering::Acquire)
+    }
+
+    /// These are the marks from before this start.
+    pub(crate) fn marks_are_known(&self, marks: impl Iterator<Item = Left>) {
+        self.doubts().extend(marks);
+        self.are_marks_unknown.store(false, Ordering::Release);
+    }
+
+    /// What was cleared away last, or tried.
+    pub(crate) fn last(&self) -> MutexGuard<'_, Option<Left>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Clears away what unfinished work has left, beside everything else, once there is something and the server
     /// answers.
-    fn tidy(self: &Arc<Self>) {
+    pub(crate) fn tidy(self: &Arc<Self>) {
         if self.settings.read_only || !self.is_untidy.load(Ordering::Acquire) {
             return;
         }
@@ -173,12 +200,15 @@ impl Shared {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             shared.is_untidy.store(false, Ordering::Release);
-            if let Err(problem) = sweep::sweep(&shared).await {
+            let swept = sweep::sweep(&shared).await;
+            if let Err(failure) = &swept {
                 shared.is_left_untidy();
-                let failure = problem.told(&shared.name, &shared.settings);
                 tracing::warn!(store = %shared.name, "cannot clear away: {}", failure.chain());
             }
             shared.is_sweeping.store(false, Ordering::Release);
+            if swept.is_ok() {
+                shared.tidy(); // Something may have been left meanwhile.
+            }
         });
     }
 }

@@ -1,36 +1,88 @@
 //! Clearing away what unfinished work of this node has left: names that no volume can have, by which it is known what
-//! was being made and what was being removed. What other nodes left is theirs.
+//! was being made and what was being removed, and marks. What other nodes left is theirs.
 
 use crate::create;
-use crate::destroy;
-use crate::layout::{self, DELETING, Fate, Temporary};
+use crate::gone;
+use crate::layout::{Fate, Temporary};
+use crate::mark;
 use crate::problem::{At, Problem};
 use crate::shared::{Folders, Shared, Work};
-use crate::target::{Fault, TargetError};
+use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, VolumeName};
+use dvs_domain::ports::TakenBack;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 const STEP: &str = "clear away";
 
-/// Clears away everything that is this node's to clear away.
-pub(crate) async fn sweep(shared: &Arc<Shared>) -> Result<(), Problem> {
-    let work = shared.work(shared.settings.timeout);
-    let Some(folders) = work.folders_if_there().await? else { return Ok(()) };
-    let mut left = left_by(&work, &folders, &shared.node.id).await?;
-    left.extend(shared.doubts().iter().cloned());
-    for temporary in left {
-        // Whatever is at work on this name in this process is at its end then.
-        let lane = shared.lane(&temporary.volume);
-        let _turn = lane.lock().await;
-        settle(&work.anew(), &folders, &temporary).await?;
-    }
-    Ok(())
+/// Something that a node has left, or may have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Left {
+    /// What was being made or removed.
+    Temporary(Temporary),
+    /// The mark in a volume that is not destroyed.
+    Mark(VolumeName),
 }
 
-/// Undoes creates of `name` of which nobody knows how far they had come.
+impl Left {
+    fn volume(&self) -> &VolumeName {
+        match self {
+            Self::Temporary(temporary) => &temporary.volume,
+            Self::Mark(name) => name,
+        }
+    }
+}
+
+/// Clears away everything that is this node's to clear away, within a limit: the rest goes later.
+pub(crate) async fn sweep(shared: &Arc<Shared>) -> Result<(), Failure> {
+    let long = shared.long();
+    match tokio::time::timeout(long, sweep_all(shared)).await {
+        Ok(swept) => swept,
+        Err(_) => {
+            let detail = format!(
+                "store `{}`: there is more than can be cleared away within {} s; the rest goes later",
+                shared.name,
+                long.as_secs(),
+            );
+            Err(Failure::new(FailureCode::Timeout, detail).at_step(STEP))
+        }
+    }
+}
+
+async fn sweep_all(shared: &Arc<Shared>) -> Result<(), Failure> {
+    let told = |problem: Problem| problem.told(&shared.name, &shared.settings);
+    let work = shared.work(shared.settings.timeout);
+    let Some(folders) = work.folders_if_there().await.map_err(told)? else { return Ok(()) };
+    if shared.are_marks_unknown() {
+        // They are from before this start: whatever they were made for was not decided, or has left more.
+        let marks = mark::own_marks(&work, &folders).await.map_err(told)?;
+        shared.marks_are_known(marks.into_iter().map(Left::Mark));
+    }
+    let listed = left_by(&work, &folders, &shared.node.id).await.map_err(told)?;
+    let mut left: BTreeSet<Left> = listed.into_iter().map(Left::Temporary).collect();
+    left.extend(shared.doubts().iter().cloned());
+    let mut failures = Vec::new();
+    let last = shared.last().clone();
+    for left in in_turn(&left, last.as_ref()) {
+        // Whatever is at work on this name in this process is at its end then.
+        let lane = shared.lane(left.volume());
+        let _turn = lane.lock().await;
+        *shared.last() = Some(left.clone());
+        match settle(&work.anew(), &folders, &left).await {
+            Ok(()) => {}
+            Err(problem) if problem.is_away() || problem.is_stale() => return Err(told(problem)),
+            // What is in the way of one is in the way of no other.
+            Err(problem) => failures.push(told(problem)),
+        }
+    }
+    failures.into_iter().reduce(Failure::undo_failed).map_or(Ok(()), Err)
+}
+
+/// Settles what this node may have left of `name` in operations that failed without anybody knowing how far they had
+/// come.
 pub(crate) async fn settle_doubts_about(work: &Work, name: &VolumeName) -> Result<(), Problem> {
-    let about: Vec<_> = work.shared.doubts().iter().filter(|doubt| doubt.volume == *name).cloned().collect();
+    let about: Vec<_> = work.shared.doubts().iter().filter(|doubt| doubt.volume() == name).cloned().collect();
     let Some(folders) = work.folders_if_there().await? else { return Ok(()) };
     for doubt in about {
         settle(work, &folders, &doubt).await?;
@@ -60,39 +112,41 @@ pub(crate) async fn left_by(
     Ok(left)
 }
 
-/// Brings what was left to its end: forwards if it was decided, else backwards.
-pub(crate) async fn settle(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
-    match temporary.fate {
-        Fate::New => {
-            let is_failed = work.shared.doubts().contains(temporary);
-            if is_failed {
-                create::unpublish(work, folders, temporary).await?;
-            } else {
-                create::finish(work, folders, temporary).await?;
-            }
-            create::clear_away(work, folders, temporary).await?;
-            work.shared.doubts().remove(temporary);
-        }
-        Fate::Gone => {
-            if is_taken_out(work, folders, temporary).await? {
-                destroy::take_out(work, folders, temporary).await?;
-            }
-            destroy::remove(work, folders, temporary).await?;
-        }
+async fn settle(work: &Work, folders: &Folders, left: &Left) -> Result<(), Problem> {
+    match left {
+        Left::Temporary(temporary) => settle_temporary(work, folders, temporary).await,
+        Left::Mark(name) => mark::settle(work, folders, name).await,
     }
-    tracing::info!(store = %work.shared.name, left = %temporary, "unfinished work is settled");
-    Ok(())
 }
 
-/// Whether a volume of the name is half out of it, by the node that has left this.
-async fn is_taken_out(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<bool, Problem> {
-    let name = layout::name(temporary.volume.as_str()).at(STEP)?;
-    let Some(found) = work.look_up(&folders.metadata, &name).await.at(STEP)? else { return Ok(false) };
-    let deleting = layout::name(DELETING).at(STEP)?;
-    let marked = match work.read_mark(&found.handle, &deleting).await {
-        Err(TargetError { fault: Fault::NotAFolder, .. }) => None,
-        marked => marked.at(STEP)?,
-    };
-    let is_marked = marked.is_some_and(|node| node == temporary.node.as_str());
-    Ok(is_marked && work.look_up(&folders.volumes, &name).await.at(STEP)?.is_none())
+/// Brings what was being made or removed to its end: forwards if it was decided, else backwards.
+pub(crate) async fn settle_temporary(
+    work: &Work,
+    folders: &Folders,
+    temporary: &Temporary,
+) -> Result<(), Problem> {
+    let shared = &work.shared;
+    match temporary.fate {
+        Fate::New => {
+            let doubt = Left::Temporary(temporary.clone());
+            let is_failed = shared.doubts().contains(&doubt);
+            if is_failed && create::unpublish(work, folders, temporary).await? == TakenBack::Left {
+                tracing::warn!(store = %shared.name, volume = %temporary.volume, "{}", create::LEFT);
+                shared.doubts().remove(&doubt);
+            }
+            create::finish(work, folders, temporary).await?;
+            create::clear_away(work, folders, temporary).await?;
+            shared.doubts().remove(&doubt);
+            tracing::info!(store = %shared.name, left = %temporary, "unfinished work is settled");
+            Ok(())
+        }
+        Fate::Gone => gone::settle(work, folders, temporary).await,
+    }
+}
+
+/// In an order in which each has its turn, however long another takes each time: what comes after `last` is first.
+fn in_turn(left: &BTreeSet<Left>, last: Option<&Left>) -> Vec<Left> {
+    let Some(last) = last else { return left.iter().cloned().collect() };
+    let after = left.range((Bound::Excluded(last), Bound::Unbounded));
+    after.chain(left.range(..=last)).cloned().collect()
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode;
-use dvs_domain::ports::{Created, Destroyed, VolumeStore};
+use dvs_domain::ports::{Created, Destroyed, SharedStore, VolumeStore};
 use dvs_domain::volume::Entry;
 use dvs_store_nfs::testing::Lost;
 use std::collections::BTreeSet;
@@ -185,4 +185,81 @@ async fn what_another_node_has_left_is_not_touched_until_an_operator_says_so() {
         tidy(&store).await;
         assert!(ground.traces().is_empty(), "after {calls} calls: {:?}", ground.traces());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destroy_that_came_to_nothing_leaves_a_volume_that_others_can_attach() {
+    let mut undecided = 0;
+    for way in [Some(Lost::Call), Some(Lost::Answer), None] {
+        for restarts in [true, false] {
+            for calls in 0..CALLS_MAX {
+                let ground = Ground::new();
+                whole(&ground).await;
+                let mut store = ground.store(1);
+                store.list().await.unwrap();
+                tidy(&store).await;
+                match way {
+                    Some(lost) => ground.server.script().die_after(calls, lost),
+                    None => ground.server.script().refuse_after(calls),
+                }
+                let destroyed = store.destroy(&named("a")).await;
+                ground.server.script().revive();
+                if destroyed.is_ok() {
+                    break;
+                }
+                if restarts {
+                    store = ground.store(1);
+                }
+                store.list().await.unwrap();
+                tidy(&store).await;
+                if store.look_up(&named("a")).await.unwrap().is_none() {
+                    continue;
+                }
+                undecided += 1;
+                let entered = ground.store(2).enter(&named("a")).await;
+                assert!(entered.is_ok(), "after {calls} calls, {way:?}: {}", entered.unwrap_err().chain());
+            }
+        }
+    }
+    assert!(0 < undecided);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_create_is_not_undone_when_another_node_uses_what_it_has_made() {
+    let mut used = 0;
+    for calls in 0..CALLS_MAX {
+        for attaches in [true, false] {
+            let ground = Ground::new();
+            let (store, other) = (ground.store(1), ground.store(2));
+            for store in [&store, &other] {
+                store.list().await.unwrap();
+                tidy(store).await;
+            }
+            ground.server.script().die_after(calls, Lost::Answer);
+            let created = store.create(&volume(&store, "a")).await;
+            ground.server.script().revive();
+            if created.is_ok() {
+                break;
+            }
+            let Created::AlreadyThere(seen) = other.create(&volume(&other, "a")).await.unwrap() else {
+                continue;
+            };
+            used += 1;
+            if attaches {
+                other.enter(&named("a")).await.unwrap();
+            } else {
+                fs::write(ground.folder.path().join("volumes/a/precious"), "x").unwrap();
+            }
+            let before = ground.traces();
+            store.list().await.unwrap();
+            tidy(&store).await;
+            let found = other.look_up(&named("a")).await.unwrap();
+            assert_eq!(found, Some(Entry::Sound(seen)), "after {calls} calls");
+            assert_eq!(ground.traces(), before, "after {calls} calls");
+            if !attaches {
+                other.enter(&named("a")).await.unwrap();
+            }
+        }
+    }
+    assert!(0 < used);
 }

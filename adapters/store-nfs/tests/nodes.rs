@@ -4,7 +4,8 @@
 mod support;
 
 use dvs_domain::failure::FailureCode;
-use dvs_domain::ports::{Claim, ClaimKind, Created, Destroyed, SharedStore, VolumeStore};
+use dvs_domain::ports::{Claim, ClaimKind, Created, Destroyed, SharedStore, TakenBack, VolumeStore};
+use dvs_domain::time::Timestamp;
 use dvs_domain::volume::Entry;
 use dvs_store_nfs::testing::node;
 use std::sync::Arc;
@@ -131,4 +132,44 @@ async fn a_node_that_says_again_that_it_has_a_volume_attached_takes_nothing_back
     assert!(matches!(store.look_up(&named("a")).await.unwrap(), Some(Entry::Sound(_))));
     store.leave(&named("a")).await.unwrap();
     assert_eq!(other.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_taken_back_only_while_it_is_nobody_elses() {
+    let ground = Ground::new();
+    let (store, other) = (ground.store(1), ground.store(2));
+    let made = volume(&store, "a");
+    store.create(&made).await.unwrap();
+    other.create(&made).await.unwrap();
+
+    other.enter(&named("a")).await.unwrap();
+    assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Left);
+    other.leave(&named("a")).await.unwrap();
+    let precious = ground.folder.path().join("volumes/a/precious");
+    std::fs::write(&precious, "x").unwrap();
+    assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Left);
+    std::fs::remove_file(&precious).unwrap();
+    let newer = dvs_domain::volume::Volume { made_at: Timestamp(made.made_at.0 + 1), ..made.clone() };
+    assert_eq!(store.take_back(&newer).await.unwrap(), TakenBack::Left);
+    // What stays is whole: others can attach it.
+    other.enter(&named("a")).await.unwrap();
+    other.leave(&named("a")).await.unwrap();
+
+    assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Gone);
+    assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Gone);
+    assert!(ground.traces().is_empty(), "{:?}", ground.traces());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_living_node_says_of_itself_is_not_released() {
+    let ground = Ground::new();
+    let store = ground.store(1);
+    store.create(&volume(&store, "a")).await.unwrap();
+    store.enter(&named("a")).await.unwrap();
+    let own = node(1).unwrap().id;
+    let refused = store.release(&named("a"), &own).await.unwrap_err();
+    assert_eq!(refused.code(), FailureCode::InUse, "{}", refused.chain());
+    assert_eq!(store.claims(&named("a")).await.unwrap().len(), 1);
+    store.leave(&named("a")).await.unwrap();
+    assert_eq!(store.release(&named("a"), &own).await.unwrap(), []);
 }

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Created, Destroyed, Source, VolumeStore};
+use dvs_domain::ports::{Created, Destroyed, Source, TakenBack, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, StoreDescription, Usage, Volume};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -112,6 +112,10 @@ impl VolumeStore for LateStore {
 
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
         self.store().await?.destroy(name).await
+    }
+
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        self.store().await?.take_back(volume).await
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

@@ -225,3 +225,17 @@ async fn an_overdue_delete_that_was_decided_is_finished_once_its_store_answers()
     what_is_owed_is_undone(&core).await;
     assert_nothing_is_left(&core).await;
 }
+
+#[tokio::test]
+async fn what_another_node_uses_by_now_is_not_taken_back() {
+    let core = Core::new(Limits::default()).await;
+    core.store.use_elsewhere();
+    core.store.failing_next(Action::Source, FailureCode::Internal);
+    core.send(&create("1", "/mnt/a")).await;
+    let said = core.answers_to("1", 2).await;
+    assert!(said[1].starts_with("FAILED internal"), "{said:?}");
+    wait_for(|| finished(&core, "1").is_some(), || "no end".to_owned()).await;
+    assert!(finished(&core, "1").is_some_and(|finished| !finished.owes_undo), "it is not tried again");
+    assert_eq!(names(&core).await.len(), 1, "it is there");
+    assert!(core.mounts.at("/mnt/a").is_none());
+}

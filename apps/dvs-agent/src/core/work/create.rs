@@ -6,8 +6,7 @@ use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, JobKey};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, Mounted, VolumeStore};
+use dvs_domain::ports::{Created, Mounted, TakenBack, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, Volume, VolumeId};
 use std::collections::BTreeSet;
@@ -81,7 +80,7 @@ impl Worker {
             async { if newly_meant { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
             self.make(store, &volume, request),
         );
-        let made = matches!(created, Ok(Created::New)).then_some(&id.name);
+        let made = matches!(created, Ok(Created::New)).then_some(&volume);
         let held = remembered.as_ref().ok().filter(|_| newly_meant);
         if let Err(failure) = created.and(seeing) {
             return Err(self.undo_create(failure, &id, made, held).await);
@@ -161,7 +160,7 @@ impl Worker {
         let created =
             self.make(store, volume, request).await.map_err(|failure| Stop::of_create(failure, id))?;
         if !control.try_end() {
-            let made = (created == Created::New).then_some(&id.name);
+            let made = (created == Created::New).then_some(volume);
             let left = self.take_back(store, made, None).await;
             return Err(left
                 .into_iter()
@@ -258,7 +257,7 @@ impl Worker {
         &self,
         failure: Failure,
         id: &VolumeId,
-        made: Option<&VolumeName>,
+        made: Option<&Volume>,
         held: Option<&Attachment>,
     ) -> Stop {
         let undone = match self.stores.get(&id.store) {
@@ -273,7 +272,7 @@ impl Worker {
     pub(super) async fn take_back(
         &self,
         store: &dyn VolumeStore,
-        made: Option<&VolumeName>,
+        made: Option<&Volume>,
         held: Option<&Attachment>,
     ) -> Vec<Failure> {
         if let Some(attachment) = held
@@ -282,7 +281,7 @@ impl Worker {
             return vec![failure];
         }
         let destroyed = match made {
-            Some(name) => store.destroy(name).await.map(drop),
+            Some(volume) => take_back_from(store, volume).await,
             None => Ok(()),
         };
         let cleared = match held {
@@ -301,6 +300,14 @@ impl Worker {
         let source = store.source(&attachment.volume.name).await?;
         self.attachments.detach(&source, there).await.map(drop)
     }
+}
+
+/// What is another node's by now is not this job's to take back.
+async fn take_back_from(store: &dyn VolumeStore, volume: &Volume) -> Result<(), Failure> {
+    if store.take_back(volume).await? == TakenBack::Left {
+        tracing::warn!(volume = %volume.spec.id, "another node uses the volume of a failed create: it stays");
+    }
+    Ok(())
 }
 
 pub(super) fn damaged(id: &VolumeId, reason: &str) -> Failure {

@@ -40,15 +40,14 @@ impl Worker {
                     None => Ok(()),
                 };
             }
-            Some(Entry::Sound(volume)) => attempts.made(&volume),
+            Some(Entry::Sound(volume)) => Some(volume).filter(|volume| attempts.made(volume)),
             // Who has made it cannot be read any more.
             Some(Entry::Damaged { name, reason }) => {
                 return Err(damaged(&VolumeId { store: store_name.clone(), name }, &reason));
             }
-            None => false,
+            None => None,
         };
-        let name = target.name();
-        let failures = self.take_back(store, made.then_some(&name), attachment.as_ref()).await;
+        let failures = self.take_back(store, made.as_deref(), attachment.as_ref()).await;
         failures.into_iter().reduce(Failure::undo_failed).map_or(Ok(()), Err)
     }
 
