@@ -150,3 +150,19 @@ fn in_turn(left: &BTreeSet<Left>, last: Option<&Left>) -> Vec<Left> {
     let after = left.range((Bound::Excluded(last), Bound::Unbounded));
     after.chain(left.range(..=last)).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_turn() {
+        let mark = |name: &str| Left::Mark(VolumeName::new(name).unwrap());
+        let left: BTreeSet<Left> = ["a", "b", "c"].map(mark).into();
+        let turns = |last: Option<&str>| in_turn(&left, last.map(mark).as_ref());
+        assert_eq!(turns(None), ["a", "b", "c"].map(mark));
+        assert_eq!(turns(Some("a")), ["b", "c", "a"].map(mark));
+        assert_eq!(turns(Some("bb")), ["c", "a", "b"].map(mark), "it is gone");
+        assert_eq!(turns(Some("c")), ["a", "b", "c"].map(mark));
+    }
+}

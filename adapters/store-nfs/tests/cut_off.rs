@@ -10,7 +10,8 @@ use dvs_domain::volume::Entry;
 use dvs_store_nfs::testing::Lost;
 use std::collections::BTreeSet;
 use std::fs;
-use support::{Ground, named, tidy, volume};
+use std::time::Instant;
+use support::{Ground, SOON, named, tidy, volume};
 
 /// More calls than any operation makes.
 const CALLS_MAX: u64 = 60;
@@ -262,4 +263,41 @@ async fn a_failed_create_is_not_undone_when_another_node_uses_what_it_has_made()
         }
     }
     assert!(0 < used);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_create_has_staged_goes_though_the_name_was_taken_and_it_could_not_go_at_once() {
+    for calls in 0..CALLS_MAX {
+        let ground = Ground::new();
+        let before = whole(&ground).await;
+        let other = ground.store(2);
+        other.list().await.unwrap();
+        tidy(&other).await;
+        ground.server.script().refuse_after(calls);
+        let created = other.create(&volume(&other, "a")).await;
+        ground.server.script().revive();
+        other.list().await.unwrap();
+        tidy(&other).await;
+        assert_eq!(ground.traces(), before, "after {calls} calls: {created:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_cleared_away_keeps_nothing_else_from_it() {
+    let ground = Ground::new();
+    whole(&ground).await;
+    let node = dvs_store_nfs::testing::node(1).unwrap().id;
+    let gone = |token: &str, volume| format!(".gone-{node}-{}-{volume}", token.repeat(32));
+    // In the place of the mark is something that is none.
+    let stuck = ground.folder.path().join("volumes_metadata").join(gone("0", "stuck"));
+    let free = ground.folder.path().join("volumes").join(gone("f", "free"));
+    fs::create_dir_all(stuck.join("deleting")).unwrap();
+    fs::create_dir_all(free.join("b")).unwrap();
+    let store = ground.store(1);
+    let until = Instant::now() + SOON;
+    while free.exists() {
+        assert!(Instant::now() < until, "what could go is still there");
+        store.list().await.unwrap();
+    }
+    assert!(stuck.exists());
 }

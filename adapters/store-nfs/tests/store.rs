@@ -7,6 +7,7 @@ use dvs_domain::failure::FailureCode;
 use dvs_domain::names::VolumeName;
 use dvs_domain::ports::{Created, Destroyed, SharedStore, SourceKind, VolumeStore};
 use dvs_domain::volume::Entry;
+use dvs_store_nfs::testing::{Lost, Refusal};
 use std::fs;
 use std::os::unix::fs::symlink;
 use support::{Ground, named, volume};
@@ -201,4 +202,66 @@ async fn folders_that_were_made_anew_on_the_server_are_looked_up_again() {
     assert_eq!(store.list().await.unwrap(), []);
     assert_eq!(store.create(&volume(&store, "a")).await.unwrap(), Created::New);
     assert_eq!(store.list().await.unwrap().len(), 1);
+}
+
+/// Lays a volume `half` that exists, and whose directory has not got its name yet.
+async fn lay_half_made(ground: &Ground) {
+    let is_there = |folder: &str| ground.folder.path().join(folder).join("half").exists();
+    for calls in 0..=CREATE_CALLS {
+        let store = ground.store(1);
+        store.list().await.unwrap();
+        support::tidy(&store).await;
+        ground.server.script().die_after(calls, Lost::Call);
+        let _cut_off = store.create(&volume(&store, "half")).await;
+        ground.server.script().revive();
+        if is_there("volumes_metadata") && !is_there("volumes") {
+            return;
+        }
+    }
+    unreachable!("no create was cut off between its renames");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_cannot_be_put_in_its_place_exists_and_hides_no_other() {
+    for way in [Some(Refusal::NoRoom), Some(Refusal::ReadOnly), Some(Refusal::Denied), None] {
+        let ground = Ground::new();
+        lay_half_made(&ground).await;
+        let whole = ground.store(2);
+        whole.create(&volume(&whole, "whole")).await.unwrap();
+        let store = match way {
+            Some(refusal) => {
+                ground.server.script().refuse_renames(refusal);
+                ground.store(2)
+            }
+            None => ground.store_with(2, "ro=1"),
+        };
+        let listed = store.list().await;
+        let listed = listed.unwrap_or_else(|failure| panic!("{way:?}: {}", failure.chain()));
+        let sound = |name| Entry::Sound(Box::new(volume(&store, name)));
+        assert_eq!(listed, [sound("half"), sound("whole")], "{way:?}");
+        assert_eq!(store.source(&named("half")).await.unwrap_err().code(), FailureCode::Busy, "{way:?}");
+        store.source(&named("whole")).await.unwrap();
+
+        ground.server.script().revive();
+        ground.store(2).source(&named("half")).await.unwrap();
+        store.source(&named("half")).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_the_server_does_not_give_out_is_damaged_and_hides_no_other() {
+    for refusal in [Refusal::Denied, Refusal::Stale] {
+        let ground = Ground::new();
+        let store = ground.store(1);
+        for name in ["denied", "sound"] {
+            store.create(&volume(&store, name)).await.unwrap();
+        }
+        support::tidy(&store).await;
+        let denied = ground.folder.path().join("volumes_metadata/denied");
+        ground.server.script().refuse_below(&denied, refusal);
+        let listed = ground.store(2).list().await;
+        let listed = listed.unwrap_or_else(|failure| panic!("{refusal:?}: {}", failure.chain()));
+        assert!(matches!(&listed[0], Entry::Damaged { name, .. } if *name == named("denied")), "{listed:?}");
+        assert_eq!(listed[1..], [Entry::Sound(Box::new(volume(&store, "sound")))], "{refusal:?}");
+    }
 }

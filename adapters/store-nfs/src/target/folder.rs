@@ -39,6 +39,30 @@ pub enum Lost {
     Answer,
 }
 
+/// Why a call is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The server has no room left.
+    NoRoom,
+    /// Nothing may be changed.
+    ReadOnly,
+    /// Nobody may do it.
+    Denied,
+    /// The handle leads nowhere any more.
+    Stale,
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoRoom => Self::NoSpace,
+            Refusal::ReadOnly => Self::ReadOnly,
+            Refusal::Denied => Self::Refused,
+            Refusal::Stale => Self::Stale,
+        }
+    }
+}
+
 /// When calls fail.
 #[derive(Debug, Default)]
 pub struct Script {
@@ -51,6 +75,8 @@ struct State {
     is_away: bool,
     dies_at: Option<(u64, Lost)>,
     refuses_at: Option<u64>,
+    refuses_renames: Option<Refusal>,
+    refuses_below: Option<(PathBuf, Refusal)>,
 }
 
 /// What becomes of a call.
@@ -73,6 +99,16 @@ impl Script {
         state.refuses_at = Some(state.calls + calls);
     }
 
+    /// Every rename is refused from now on.
+    pub fn refuse_renames(&self, refusal: Refusal) {
+        self.state().refuses_renames = Some(refusal);
+    }
+
+    /// Every call about `path`, and what is below, is refused from now on.
+    pub fn refuse_below(&self, path: &Path, refusal: Refusal) {
+        self.state().refuses_below = Some((path.to_owned(), refusal));
+    }
+
     /// Calls fail as if no server were there.
     pub fn go_away(&self) {
         self.state().is_away = true;
@@ -84,6 +120,8 @@ impl Script {
         state.is_away = false;
         state.dies_at = None;
         state.refuses_at = None;
+        state.refuses_renames = None;
+        state.refuses_below = None;
     }
 
     /// How many calls there were.
@@ -107,6 +145,13 @@ impl Script {
                 Way::Lost(lost)
             }
             _ => Way::Done,
+        }
+    }
+
+    fn admit(&self, path: PathBuf) -> Result<PathBuf, Fault> {
+        match &self.state().refuses_below {
+            Some((refused, refusal)) if path.starts_with(refused) => Err((*refusal).into()),
+            _ => Ok(path),
         }
     }
 
@@ -160,7 +205,7 @@ impl Folder {
         let path = self.paths().get(&number).cloned().ok_or(Fault::Stale)?;
         // The number may be another file's by now.
         match fs::symlink_metadata(&path) {
-            Ok(found) if found.ino() == number => Ok(path),
+            Ok(found) if found.ino() == number => self.script.admit(path),
             _ => Err(Fault::Stale),
         }
     }
@@ -170,7 +215,7 @@ impl Folder {
         if !fs::symlink_metadata(&folder).map_err(|error| fault(&error))?.is_dir() {
             return Err(Fault::NotAFolder);
         }
-        Ok(folder.join(OsStr::from_bytes(name.as_bytes())))
+        self.script.admit(folder.join(OsStr::from_bytes(name.as_bytes())))
     }
 
     fn found(&self, path: PathBuf) -> Result<Found, Fault> {
@@ -274,6 +319,9 @@ impl Target for Folder {
 
     async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TargetError> {
         self.call("rename", || {
+            if let Some(refusal) = self.script.state().refuses_renames {
+                return Err(refusal.into());
+            }
             let (from, to) = (self.at(from.0, from.1)?, self.at(to.0, to.1)?);
             fs::rename(&from, &to).map_err(|error| fault(&error))?;
             self.moved(&from, &to);
