@@ -1,15 +1,22 @@
 //! Removing a folder with everything below, of any depth: by handles, so that no link is followed, and never into
-//! another file system. Started again it goes on; what somebody else removes meanwhile is no error.
+//! another file system. Started again it goes on; what somebody else removes meanwhile is no error. What is remembered
+//! on the way down is bounded, whatever the server says is there.
 
 use crate::connection::CONNECTIONS_MAX;
+use crate::layout;
 use crate::problem::{At, Problem};
 use crate::shared::Work;
 use crate::target::{Fault, Handle, Listed, Name, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use futures::{StreamExt, TryStreamExt};
+use uuid::Uuid;
 
 /// So many folders of one are removed side by side.
 const FOLDERS_AT_ONCE: usize = 4;
+/// So many folders of one are remembered: the others are found again.
+const FOLDERS_NOTED_MAX: usize = 64;
+/// So deep it goes. What is deeper is moved up first.
+const LEVELS_MAX: usize = 128;
 
 /// Removes the tree `name` in `parent` within the time that `work` has: for what is small.
 pub(crate) async fn remove_tree(
@@ -101,16 +108,30 @@ impl Removal<'_> {
 
     /// Removes a folder inside. On the heap: a tree may be deeper than a stack.
     async fn remove_below(&self, parent: Handle, name: Name, folder: Handle) -> Result<(), Problem> {
+        let top = parent.clone();
         let mut levels = vec![Level { parent, name, folder, below: Vec::new() }];
         while let Some(level) = levels.last_mut() {
             if let Some((name, folder)) = level.below.pop() {
                 let parent = level.folder.clone();
+                if LEVELS_MAX <= levels.len() {
+                    self.move_up(&parent, &name, &top).await?;
+                    continue;
+                }
                 levels.push(Level { parent, name, folder, below: Vec::new() });
             } else if self.clear(level, None).await? == Cleared::All && self.is_removed(level).await? {
                 levels.pop();
             }
         }
         Ok(())
+    }
+
+    /// Gives a folder that is too deep a place in `top`, where it is found again.
+    async fn move_up(&self, parent: &Handle, name: &Name, top: &Handle) -> Result<(), Problem> {
+        let there = layout::name(&Uuid::new_v4().simple().to_string()).at(self.step)?;
+        match self.work().rename((parent, name), (top, &there)).await {
+            Err(TargetError { fault: Fault::NotThere, .. }) => Ok(()), // Somebody else has removed it.
+            moved => moved.at(self.step),
+        }
     }
 
     /// Removes a folder that was cleared; says no if somebody has put something in meanwhile.
@@ -140,7 +161,7 @@ impl Removal<'_> {
             .buffer_unordered(CONNECTIONS_MAX)
             .try_collect()
             .await?;
-        level.below.extend(below.into_iter().flatten());
+        level.below.extend(below.into_iter().flatten().take(FOLDERS_NOTED_MAX));
         Ok(if is_end && level.below.is_empty() { Cleared::All } else { Cleared::Some })
     }
 

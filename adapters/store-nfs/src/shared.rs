@@ -95,6 +95,14 @@ impl Shared {
         operation: impl Fn(Work) -> F,
     ) -> Result<T, Failure> {
         let work = self.work(self.settings.timeout);
+        self.run(work, operation).await
+    }
+
+    async fn run<T, F: Future<Output = Result<T, Problem>>>(
+        self: &Arc<Self>,
+        work: Work,
+        operation: impl Fn(Work) -> F,
+    ) -> Result<T, Failure> {
         let mut result = operation(work.clone()).await;
         if matches!(&result, Err(problem) if problem.is_stale()) {
             self.forget();
@@ -103,8 +111,8 @@ impl Shared {
         result.map_err(|problem| problem.told(&self.name, &self.settings))
     }
 
-    /// Runs `operation` alone with `name`. A caller who gives up does not stop it: it comes to its end, and the name
-    /// is taken until then.
+    /// Runs `operation` alone with `name`, for which it waits as long as it may take itself. A caller who gives up does
+    /// not stop it: it comes to its end, and the name is taken until then.
     pub(crate) async fn alone_with<T, F>(
         self: &Arc<Self>,
         name: &VolumeName,
@@ -114,11 +122,15 @@ impl Shared {
         T: Send + 'static,
         F: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let turn = self.lane(name).lock_owned().await;
+        let work = self.work(self.settings.timeout);
+        let Ok(turn) = tokio::time::timeout(self.settings.timeout, self.lane(name).lock_owned()).await else {
+            let detail = format!("something else is still being done with volume `{}`", self.id(name));
+            return Err(Failure::new(FailureCode::Busy, detail).at_step("wait for others"));
+        };
         let shared = Arc::clone(self);
         let done = tokio::spawn(async move {
             let _turn = turn;
-            shared.beside_others(operation).await
+            shared.run(work, operation).await
         });
         done.await.unwrap_or_else(|cut| Err(Failure::internal("the work on a volume was cut off", cut)))
     }

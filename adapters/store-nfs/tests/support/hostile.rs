@@ -266,7 +266,7 @@ pub(crate) fn good(procedure: u32, call: &[u8]) -> Vec<u8> {
         }),
         5 => packed(&READLINK3resok {
             symlink_attributes: Nfs3Option::None,
-            data: nfspath3::from(&b"somebody"[..]),
+            data: nfspath3::from(dvs_store_nfs::testing::node(1).unwrap().id.as_str().as_bytes().to_vec()),
         }),
         READ => packed(&READ3resok {
             file_attributes: Nfs3Option::None,
