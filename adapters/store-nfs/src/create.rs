@@ -4,6 +4,7 @@
 use crate::destroy;
 use crate::entry::{self, AnyRecord, Directory, Sound};
 use crate::layout::{self, Fate, RECORD, Temporary};
+use crate::nodes;
 use crate::problem::{At, Problem};
 use crate::record::{self, Record};
 use crate::removal;
@@ -132,8 +133,9 @@ async fn put_in_place(work: &Work, folders: &Folders, staged: &Name, name: &Name
 
 async fn there_meanwhile(work: &Work, folders: &Folders, name: &VolumeName) -> Result<Created, Problem> {
     match entry::find_in(work, folders, name).await?.into_sound(work, name)? {
-        Some(Sound { volume, directory: Directory::There | Directory::NotYet, .. }) => {
-            Ok(Created::AlreadyThere(Box::new(volume)))
+        Some(sound) if sound.directory != Directory::Gone => {
+            nodes::see(work, name, &sound).await?;
+            Ok(Created::AlreadyThere(Box::new(sound.volume)))
         }
         gone_or_going => {
             let what = if gone_or_going.is_some() { "is being destroyed" } else { "came and went" };

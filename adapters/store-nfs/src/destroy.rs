@@ -6,6 +6,7 @@
 use crate::entry::{self, Directory, Sound};
 use crate::layout::{self, DELETING, Fate, Temporary};
 use crate::mark;
+use crate::nodes;
 use crate::problem::{At, Problem};
 use crate::removal;
 use crate::shared::{Folders, Work};
@@ -60,10 +61,10 @@ pub(crate) async fn take_back_unused(
         }
         decided => decided?,
     }
-    // From here on nobody attaches it, so that nothing comes into it.
-    match is_empty(work, folders, name, sound).await {
-        Ok(true) => {}
-        Ok(false) => {
+    // From here on nobody attaches it, so that nothing comes into it, and nobody is told that it is there.
+    match is_used(work, folders, name, sound).await {
+        Ok(false) => {}
+        Ok(true) => {
             mark::take_away(work, name, &sound.metadata).await?;
             return Ok(TakenBack::Left);
         }
@@ -73,8 +74,12 @@ pub(crate) async fn take_back_unused(
     Ok(TakenBack::Gone)
 }
 
-async fn is_empty(work: &Work, folders: &Folders, name: &VolumeName, sound: &Sound) -> Result<bool, Problem> {
+/// Whether another node has told somebody of it, or something is in it.
+async fn is_used(work: &Work, folders: &Folders, name: &VolumeName, sound: &Sound) -> Result<bool, Problem> {
     let step = "look whether it is used";
+    if nodes::is_seen(work, &sound.metadata, step).await? {
+        return Ok(true);
+    }
     for place in places(name, sound).at(step)? {
         let Some(found) = work.look_up(&folders.volumes, &place).await.at(step)? else { continue };
         let mut from = None;
@@ -82,11 +87,11 @@ async fn is_empty(work: &Work, folders: &Folders, name: &VolumeName, sound: &Sou
             let page = work.list(&found.handle, from).await.at(step)?;
             from = page.next;
             if !page.entries.is_empty() || from.is_none() {
-                return Ok(page.entries.is_empty());
+                return Ok(!page.entries.is_empty());
             }
         }
     }
-    Ok(true)
+    Ok(false)
 }
 
 /// Where the directory of a volume is: at the first of these where there is something.

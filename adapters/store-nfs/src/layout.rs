@@ -19,6 +19,8 @@ pub(crate) const LEGACY_RECORD: &str = "DockerMetaData";
 pub(crate) const DELETING: &str = "deleting";
 /// What the name of a node's claim begins with.
 const ATTACHED: &str = "attached.";
+/// What the name of the word begins with by which a node says that it has told somebody of a volume.
+const SEEN: &str = "seen.";
 
 /// The name of something that the store itself puts on the export, such as one of the words above or a volume's. It is
 /// stricter than what a tree of users may hold, and does not rest on the domain's own check of names.
@@ -36,6 +38,16 @@ pub(crate) fn claim(node: &NodeId) -> Result<Name, TargetError> {
 /// The node whose claim a file is.
 pub(crate) fn claimant(file: &Name) -> Option<NodeId> {
     NodeId::new(file.as_str()?.strip_prefix(ATTACHED)?).ok()
+}
+
+/// The file by which `node` says that it has told somebody of a volume.
+pub(crate) fn seen(node: &NodeId) -> Result<Name, TargetError> {
+    name(&format!("{SEEN}{node}"))
+}
+
+/// The node that says so by a file.
+pub(crate) fn seer(file: &Name) -> Option<NodeId> {
+    NodeId::new(file.as_str()?.strip_prefix(SEEN)?).ok()
 }
 
 /// What becomes of something that has no volume's name.
@@ -135,7 +147,9 @@ mod tests {
     #[test]
     fn a_claim_tells_its_node() {
         let node = NodeId::new("0123456789abcdef0123456789abcdef").unwrap();
-        assert_eq!(claimant(&claim(&node).unwrap()), Some(node));
+        assert_eq!(claimant(&claim(&node).unwrap()), Some(node.clone()));
         assert_eq!(claimant(&name("attached.me").unwrap()), None);
+        assert_eq!(seer(&seen(&node).unwrap()), Some(node.clone()));
+        assert_eq!(claimant(&seen(&node).unwrap()), None);
     }
 }

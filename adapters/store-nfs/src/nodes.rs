@@ -1,8 +1,9 @@
 //! Users on other nodes. A node that attaches writes a file of its own, then looks for the mark of a destroy; a
 //! destroy makes the mark, then looks for files: who sees the other withdraws, so that never both succeed.
 
-use crate::entry::{self, State};
+use crate::entry::{self, Sound, State};
 use crate::layout::{self, DELETING};
+use crate::mark;
 use crate::problem::{At, Problem};
 use crate::shared::Work;
 use crate::sweep;
@@ -20,32 +21,80 @@ pub(crate) async fn enter(work: &Work, name: &VolumeName) -> Result<(), Problem>
     work.shared.refuse_read_only()?;
     let sound = entry::attachable(work, name).await?;
     let own = &work.shared.node;
-    let (claim, deleting) = (layout::claim(&own.id).at(step)?, layout::name(DELETING).at(step)?);
+    let claim = layout::claim(&own.id).at(step)?;
     // What was said before stands, whatever becomes of this: it may be attached all the while.
     let is_said = work.look_up(&sound.metadata, &claim).await.at(step)?.is_some();
-    let destroyed = || format!("volume `{}` has just been destroyed", work.shared.id(name));
-    match work.write_file(&sound.metadata, &claim, own.name.as_bytes()).await {
-        Err(TargetError { fault: Fault::NotThere, .. }) => {
-            return Err(Failure::new(FailureCode::Busy, destroyed()).at_step(step).into());
-        }
-        written => written.at(step)?,
-    }
-    let refused = match work.read_mark(&sound.metadata, &deleting).await.at(step)? {
-        // This node destroys nothing now, or this would wait: an earlier attempt was cut off before its decision.
-        Some(node) if node == own.id.as_str() => {
-            work.remove_file(&sound.metadata, &deleting).await.at(step)?;
-            None
-        }
-        Some(node) => Some(format!("node {node} is destroying volume `{}`", work.shared.id(name))),
-        // A destroy removes its mark last, when the name is somebody else's already.
-        None if is_still(work, name, &sound.metadata).await? => None,
-        None => Some(destroyed()),
-    };
+    let refused = said(work, name, &sound.metadata, (&claim, own.name.as_bytes()), step).await?;
     let Some(refused) = refused else { return Ok(()) };
     if !is_said {
         work.remove_file(&sound.metadata, &claim).await.at("withdraw")?;
     }
-    Err(Failure::new(FailureCode::Busy, refused).at_step(step).into())
+    Err(refused.into())
+}
+
+/// Says of a volume of another node that somebody is told here that it is there: the create that has made it may fail
+/// after all, and must not be undone then.
+pub(crate) async fn see(work: &Work, name: &VolumeName, sound: &Sound) -> Result<(), Problem> {
+    let step = "say that it was seen";
+    let own = &work.shared.node.id;
+    if sound.made_as.as_ref().is_none_or(|made_as| made_as.node == *own) {
+        return Ok(());
+    }
+    let seen = layout::seen(own).at(step)?;
+    if work.look_up(&sound.metadata, &seen).await.at(step)?.is_some() {
+        return Ok(());
+    }
+    let Some(refused) = said(work, name, &sound.metadata, (&seen, b""), step).await? else { return Ok(()) };
+    work.remove_file(&sound.metadata, &seen).await.at("withdraw")?;
+    Err(refused.into())
+}
+
+/// Whether another node has told somebody of the volume in the folder `metadata`.
+pub(crate) async fn is_seen(work: &Work, metadata: &Handle, step: &'static str) -> Result<bool, Problem> {
+    let mut from = None;
+    loop {
+        let page = work.list(metadata, from).await.at(step)?;
+        let mut seers =
+            page.entries.into_iter().filter_map(|entry| layout::seer(&Name::new(entry.name).ok()?));
+        if seers.any(|node| node != work.shared.node.id) {
+            return Ok(true);
+        }
+        from = page.next;
+        if from.is_none() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Writes a file of this node's into the folder `metadata` of `name`, then looks for the mark of a destroy. Gives why
+/// that is in vain.
+async fn said(
+    work: &Work,
+    name: &VolumeName,
+    metadata: &Handle,
+    (file, content): (&Name, &[u8]),
+    step: &'static str,
+) -> Result<Option<Failure>, Problem> {
+    let destroyed = || {
+        let detail = format!("volume `{}` has just been destroyed", work.shared.id(name));
+        Failure::new(FailureCode::Busy, detail).at_step(step)
+    };
+    match work.write_file(metadata, file, content).await {
+        Err(TargetError { fault: Fault::NotThere, .. }) => return Err(destroyed().into()),
+        written => written.at(step)?,
+    }
+    let deleting = layout::name(DELETING).at(step)?;
+    Ok(match work.read_mark(metadata, &deleting).await.at(step)? {
+        // This node destroys nothing now, or this would wait: an earlier attempt was cut off before its decision.
+        Some(node) if node == work.shared.node.id.as_str() => {
+            work.remove_file(metadata, &deleting).await.at(step)?;
+            None
+        }
+        Some(node) => Some(mark::destroyed_by(work, name, &node).at_step(step)),
+        // A destroy removes its mark last, when the name is somebody else's already.
+        None if is_still(work, name, metadata).await? => None,
+        None => Some(destroyed()),
+    })
 }
 
 /// Whether `name` still leads to the folder `metadata`.

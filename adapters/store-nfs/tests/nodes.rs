@@ -140,7 +140,6 @@ async fn a_volume_is_taken_back_only_while_it_is_nobody_elses() {
     let (store, other) = (ground.store(1), ground.store(2));
     let made = volume(&store, "a");
     store.create(&made).await.unwrap();
-    other.create(&made).await.unwrap();
 
     other.enter(&named("a")).await.unwrap();
     assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Left);
@@ -157,6 +156,15 @@ async fn a_volume_is_taken_back_only_while_it_is_nobody_elses() {
 
     assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Gone);
     assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Gone);
+    assert!(ground.traces().is_empty(), "{:?}", ground.traces());
+
+    // Whoever makes the same was told that it is there. Nobody is kept by that from destroying it.
+    store.create(&made).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(other.create(&made).await.unwrap(), Created::AlreadyThere(Box::new(made.clone())));
+    }
+    assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Left);
+    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
     assert!(ground.traces().is_empty(), "{:?}", ground.traces());
 }
 
