@@ -193,7 +193,7 @@ pub(crate) async fn unpublish(
     let is_staged = work.look_up(&folders.volumes, &staged).await.at(step)?.is_some();
     let directory = if is_staged { Directory::NotYet } else { Directory::There };
     let sound = Sound { volume, metadata, made_as: Some(made_as), directory };
-    destroy::take_back_unused(work, folders, &temporary.volume, &sound).await
+    destroy::take_back_unused(work, folders, &sound).await
 }
 
 /// Puts the directory in place of a volume that was made, and whose create was cut off.

@@ -27,8 +27,8 @@ pub(crate) async fn destroy(work: &Work, name: &VolumeName) -> Result<Destroyed,
     let Some(sound) = entry::find_in(work, &folders, name).await?.into_sound(work, name)? else {
         return Ok(Destroyed::NothingThere);
     };
-    mark::decide(work, name, &sound.metadata).await?;
-    take_down(work, &folders, name, &sound).await?;
+    mark::decide(work, &sound).await?;
+    take_down(work, &folders, &sound).await?;
     Ok(Destroyed::Gone)
 }
 
@@ -44,7 +44,7 @@ pub(crate) async fn take_back(work: &Work, volume: &Volume) -> Result<TakenBack,
     if sound.volume.made_by != volume.made_by || sound.volume.made_at != volume.made_at {
         return Ok(TakenBack::Left);
     }
-    take_back_unused(work, &folders, name, &sound).await
+    take_back_unused(work, &folders, &sound).await
 }
 
 /// Destroys what a failed create has made, unless somebody has used it since: any node that saw it may have said that
@@ -52,35 +52,37 @@ pub(crate) async fn take_back(work: &Work, volume: &Volume) -> Result<TakenBack,
 pub(crate) async fn take_back_unused(
     work: &Work,
     folders: &Folders,
-    name: &VolumeName,
     sound: &Sound,
 ) -> Result<TakenBack, Problem> {
-    match mark::decide(work, name, &sound.metadata).await {
+    match mark::decide(work, sound).await {
         Err(Problem::Told(failure)) if failure.code() == FailureCode::InUse && failure.is_undone() => {
             return Ok(TakenBack::Left);
         }
         decided => decided?,
     }
     // From here on nobody attaches it, so that nothing comes into it, and nobody is told that it is there.
-    match is_used(work, folders, name, sound).await {
+    match is_used(work, folders, sound).await {
         Ok(false) => {}
         Ok(true) => {
-            mark::take_away(work, name, &sound.metadata).await?;
+            mark::take_away(work, sound).await?;
             return Ok(TakenBack::Left);
         }
-        Err(problem) => return Err(mark::withdraw(work, name, &sound.metadata, problem).await),
+        Err(problem) => return Err(mark::withdraw(work, sound, problem).await),
     }
-    take_down(work, folders, name, sound).await?;
+    take_down(work, folders, sound).await?;
     Ok(TakenBack::Gone)
 }
 
 /// Whether another node has told somebody of it, or something is in it.
-async fn is_used(work: &Work, folders: &Folders, name: &VolumeName, sound: &Sound) -> Result<bool, Problem> {
+async fn is_used(work: &Work, folders: &Folders, sound: &Sound) -> Result<bool, Problem> {
     let step = "look whether it is used";
+    if sound.directory == Directory::Gone {
+        return Ok(false); // An earlier attempt has looked, and decided.
+    }
     if nodes::is_seen(work, &sound.metadata, step).await? {
         return Ok(true);
     }
-    for place in places(name, sound).at(step)? {
+    for place in places(sound).at(step)? {
         let Some(found) = work.look_up(&folders.volumes, &place).await.at(step)? else { continue };
         let mut from = None;
         loop {
@@ -95,8 +97,8 @@ async fn is_used(work: &Work, folders: &Folders, name: &VolumeName, sound: &Soun
 }
 
 /// Where the directory of a volume is: at the first of these where there is something.
-fn places(name: &VolumeName, sound: &Sound) -> Result<Vec<Name>, TargetError> {
-    let in_place = layout::name(name.as_str())?;
+fn places(sound: &Sound) -> Result<Vec<Name>, TargetError> {
+    let in_place = layout::name(sound.name().as_str())?;
     Ok(match (sound.directory, &sound.made_as) {
         (Directory::Gone, _) => Vec::new(),
         // Whoever can puts it in its place meanwhile.
@@ -106,14 +108,14 @@ fn places(name: &VolumeName, sound: &Sound) -> Result<Vec<Name>, TargetError> {
 }
 
 /// Takes a volume that is marked out of its name, and removes it.
-async fn take_down(work: &Work, folders: &Folders, name: &VolumeName, sound: &Sound) -> Result<(), Problem> {
+async fn take_down(work: &Work, folders: &Folders, sound: &Sound) -> Result<(), Problem> {
     let node = &work.shared.node.id;
     let gone = match &sound.made_as {
         Some(made_as) => made_as.gone_by(node),
-        None => Temporary::new(Fate::Gone, node, name),
+        None => Temporary::new(Fate::Gone, node, sound.name()),
     };
-    if let Err(problem) = take_directory_out(work, folders, name, sound, &gone).await {
-        return Err(mark::withdraw(work, name, &sound.metadata, problem).await);
+    if let Err(problem) = take_directory_out(work, folders, sound, &gone).await {
+        return Err(mark::withdraw(work, sound, problem).await);
     }
     let ended = match take_record_out(work, folders, &gone).await {
         Ok(()) => remove(work, folders, &gone).await,
@@ -129,12 +131,11 @@ async fn take_down(work: &Work, folders: &Folders, name: &VolumeName, sound: &So
 async fn take_directory_out(
     work: &Work,
     folders: &Folders,
-    name: &VolumeName,
     sound: &Sound,
     gone: &Temporary,
 ) -> Result<(), Problem> {
     let gone = gone.name().at(TAKE_OUT)?;
-    for place in places(name, sound).at(TAKE_OUT)? {
+    for place in places(sound).at(TAKE_OUT)? {
         if is_renamed(work, &folders.volumes, &place, &gone).await? {
             break;
         }

@@ -35,6 +35,12 @@ pub(crate) struct Sound {
     pub(crate) directory: Directory,
 }
 
+impl Sound {
+    pub(crate) fn name(&self) -> &VolumeName {
+        &self.volume.spec.id.name
+    }
+}
+
 /// Where the directory of a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Directory {

@@ -4,7 +4,7 @@
 
 use crate::destroy;
 use crate::entry::{self, AnyRecord};
-use crate::layout::{self, DELETING, Temporary};
+use crate::layout::{self, DELETING, LEGACY_RECORD, RECORD, Temporary};
 use crate::mark;
 use crate::problem::{At, Problem};
 use crate::shared::{Folders, Work};
@@ -55,17 +55,22 @@ pub(crate) async fn settle(work: &Work, folders: &Folders, gone: &Temporary) -> 
 }
 
 /// Whether the folder `metadata`, which has the name of `gone`, was taken out of its name to be removed: the mark is in
-/// it until nothing else is.
+/// it until nothing else is but what other nodes have said too late. No volume is without a record.
 async fn is_taken_out(work: &Work, gone: &Temporary, metadata: &Handle) -> Result<bool, Problem> {
     if let Ok(AnyRecord::Ours(record)) = entry::read_record(work, &gone.volume, metadata).await?
         && !record.made_as.is_of_same(gone)
     {
         return Ok(false);
     }
-    match marked_by(work, metadata).await? {
-        Some(node) => Ok(node == gone.node.as_str()),
-        None => Ok(work.list(metadata, None).await.at(STEP)?.entries.is_empty()),
+    if let Some(node) = marked_by(work, metadata).await? {
+        return Ok(node == gone.node.as_str());
     }
+    for record in [RECORD, LEGACY_RECORD] {
+        if work.look_up(metadata, &layout::name(record).at(STEP)?).await.at(STEP)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn verdict(

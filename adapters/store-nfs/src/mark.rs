@@ -1,12 +1,12 @@
 //! The mark of who is destroying a volume. It decides nothing by itself: a destroy that comes to nothing takes its mark
 //! away, at once or when the server answers again, because nobody else may.
 
-use crate::entry::{self, Directory, State};
+use crate::entry::{self, Directory, Sound, State};
 use crate::layout::{self, DELETING};
 use crate::nodes;
 use crate::problem::{At, Problem};
 use crate::shared::{Folders, Work};
-use crate::sweep::Left;
+use crate::sweep::{self, Left};
 use crate::target::{Fault, Handle, Listed, Name, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
@@ -20,11 +20,11 @@ const TRIES: usize = 3;
 /// So many folders are looked into side by side, beside what others ask.
 const LOOKS_AT_ONCE: usize = 4;
 
-/// Marks the volume as being destroyed by this node, unless another node has it attached or destroys it.
-pub(crate) async fn decide(work: &Work, name: &VolumeName, metadata: &Handle) -> Result<(), Problem> {
-    match mark_and_look(work, name, metadata).await {
+/// Marks a volume as being destroyed by this node, unless another node has it attached or destroys it.
+pub(crate) async fn decide(work: &Work, sound: &Sound) -> Result<(), Problem> {
+    match mark_and_look(work, sound.name(), &sound.metadata).await {
         Ok(()) => Ok(()),
-        Err(problem) => Err(withdraw(work, name, metadata, problem).await),
+        Err(problem) => Err(withdraw(work, sound, problem).await),
     }
 }
 
@@ -72,14 +72,14 @@ pub(crate) fn destroyed_by(work: &Work, name: &VolumeName, node: &str) -> Failur
 }
 
 /// Takes this node's mark away after a destroy that came to nothing because of `problem`. When the server is away
-/// nobody knows whether there is one: that is looked at when it is back.
-pub(crate) async fn withdraw(work: &Work, name: &VolumeName, metadata: &Handle, problem: Problem) -> Problem {
+/// nobody knows whether there is one: that is looked at when it is back. What was decided earlier stays marked.
+pub(crate) async fn withdraw(work: &Work, sound: &Sound, problem: Problem) -> Problem {
     let shared = &work.shared;
     if problem.is_away() || problem.is_stale() {
-        shared.doubt(Left::Mark(name.clone()));
+        shared.doubt(Left::Mark(sound.name().clone()));
         return problem;
     }
-    match take_away(work, name, metadata).await {
+    match take_away(work, sound).await {
         Ok(()) => problem,
         Err(undo) => {
             let undo = undo.told(&shared.name, &shared.settings);
@@ -89,14 +89,17 @@ pub(crate) async fn withdraw(work: &Work, name: &VolumeName, metadata: &Handle, 
 }
 
 /// Takes this node's mark away. One that stays is taken away later.
-pub(crate) async fn take_away(work: &Work, name: &VolumeName, metadata: &Handle) -> Result<(), Problem> {
+pub(crate) async fn take_away(work: &Work, sound: &Sound) -> Result<(), Problem> {
+    if sound.directory == Directory::Gone {
+        return Ok(());
+    }
     let work = work.undoing();
-    let taken = match is_own(&work, metadata).await {
-        Ok(true) => remove(&work, metadata).await,
+    let taken = match is_own(&work, &sound.metadata).await {
+        Ok(true) => remove(&work, &sound.metadata).await,
         other => other.map(drop),
     };
     if taken.is_err() {
-        work.shared.doubt(Left::Mark(name.clone()));
+        work.shared.doubt(Left::Mark(sound.name().clone()));
     }
     taken
 }
@@ -133,6 +136,7 @@ pub(crate) async fn own_marks(work: &Work, folders: &Folders) -> Result<Vec<Volu
             .try_collect()
             .await?;
         marked.extend(found.into_iter().flatten());
+        sweep::refuse_too_many(marked.len())?;
         from = page.next;
         if from.is_none() {
             return Ok(marked);

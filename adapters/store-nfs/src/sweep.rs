@@ -7,6 +7,7 @@ use crate::layout::{Fate, Temporary};
 use crate::mark;
 use crate::problem::{At, Problem};
 use crate::shared::{Folders, Shared, Work};
+use crate::target::{Fault, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, VolumeName};
 use dvs_domain::ports::TakenBack;
@@ -15,6 +16,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 const STEP: &str = "clear away";
+/// More than this no node has left.
+const LEFT_MAX: usize = 100_000;
 
 /// Something that a node has left, or may have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +106,7 @@ pub(crate) async fn left_by(
             let page = work.anew().list(folder, from).await.at(STEP)?;
             let names = page.entries.iter().filter_map(|entry| std::str::from_utf8(&entry.name).ok());
             left.extend(names.filter_map(Temporary::parse).filter(|temporary| temporary.node == *node));
+            refuse_too_many(left.len())?;
             from = page.next;
             if from.is_none() {
                 break;
@@ -110,6 +114,15 @@ pub(crate) async fn left_by(
         }
     }
     Ok(left)
+}
+
+/// A server may list without an end.
+pub(crate) fn refuse_too_many(left: usize) -> Result<(), Problem> {
+    if left <= LEFT_MAX {
+        return Ok(());
+    }
+    let fault = Fault::Nonsense(format!("more than {LEFT_MAX} things that this node has left"));
+    Err(TargetError { call: "list a folder", fault }).at(STEP)
 }
 
 async fn settle(work: &Work, folders: &Folders, left: &Left) -> Result<(), Problem> {

@@ -11,10 +11,12 @@ use dvs_store_nfs::testing::Lost;
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Instant;
-use support::{Ground, SOON, named, tidy, volume};
+use support::{Ground, SOON, named, tidy, tidy_in_the_end, volume};
 
 /// More calls than any operation makes.
 const CALLS_MAX: u64 = 60;
+/// More calls than what goes on makes until it removes something.
+const REFUSED_MAX: u64 = 40;
 
 /// What is there of a whole volume `a`.
 async fn whole(ground: &Ground) -> BTreeSet<String> {
@@ -155,6 +157,38 @@ async fn a_destroy_that_was_cut_off_is_undecided_or_comes_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_destroy_that_was_decided_stays_decided_when_going_on_fails() {
+    let mut decided = 0;
+    for calls in 0..CALLS_MAX {
+        for refused in 0..REFUSED_MAX {
+            let ground = Ground::new();
+            whole(&ground).await;
+            let store = ground.store(1);
+            store.list().await.unwrap();
+            tidy(&store).await;
+            ground.server.script().die_after(calls, Lost::Answer);
+            let destroyed = store.destroy(&named("a")).await;
+            let is_half_out =
+                ["volumes_metadata/a", "volumes/a"].map(|it| ground.folder.path().join(it).exists());
+            if destroyed.is_ok() || is_half_out != [true, false] {
+                break;
+            }
+            decided += 1;
+            ground.server.script().revive();
+            ground.server.script().refuse_after(refused);
+            let _refused = store.destroy(&named("a")).await;
+            ground.server.script().revive();
+            let found = store.look_up(&named("a")).await.unwrap();
+            assert!(!matches!(found, Some(Entry::Damaged { .. })), "{calls}, {refused}: {found:?}");
+            tidy_in_the_end(&store).await;
+            assert_eq!(store.look_up(&named("a")).await.unwrap(), None, "{calls}, {refused}");
+            assert!(ground.traces().is_empty(), "{calls}, {refused}: {:?}", ground.traces());
+        }
+    }
+    assert!(0 < decided);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_node_has_left_is_not_touched_until_an_operator_says_so() {
     for calls in 0..CALLS_MAX {
         let ground = Ground::new();
@@ -280,6 +314,23 @@ async fn what_a_create_has_staged_goes_though_the_name_was_taken_and_it_could_no
         let is_word = |path: &String| path.contains("/a/seen.");
         assert!(left.iter().all(is_word), "after {calls} calls: {created:?}: {left:?}");
         assert!(before.is_subset(&ground.traces()), "after {calls} calls");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_said_in_a_volume_while_it_was_removed_goes_with_it() {
+    let ground = Ground::new();
+    let before = whole(&ground).await;
+    let [own, other] = [1, 2].map(|number| dvs_store_nfs::testing::node(number).unwrap().id);
+    let gone = format!(".gone-{own}-{}-a", "0".repeat(32));
+    let gone = ground.folder.path().join("volumes_metadata").join(gone);
+    for word in ["seen", "attached"] {
+        fs::create_dir(&gone).unwrap();
+        fs::write(gone.join(format!("{word}.{other}")), "").unwrap();
+        let store = ground.store(1);
+        store.list().await.unwrap();
+        tidy(&store).await;
+        assert_eq!(ground.traces(), before, "{word}");
     }
 }
 

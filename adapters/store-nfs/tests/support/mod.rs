@@ -91,3 +91,12 @@ pub(crate) async fn tidy(store: &NfsStore) {
         tokio::task::yield_now().await;
     }
 }
+
+/// Asks the store until it has nothing to clear away any more, also where clearing away has just failed.
+pub(crate) async fn tidy_in_the_end(store: &NfsStore) {
+    let until = Instant::now() + SOON;
+    while store.is_untidy() {
+        assert!(Instant::now() < until, "the store does not come to an end of clearing away");
+        store.list().await.unwrap();
+    }
+}
