@@ -43,9 +43,7 @@ pub trait VolumeStore: Send + Sync {
     ///
     /// # Errors
     /// As [`VolumeStore::destroy`].
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
-    }
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure>;
 
     /// What is called `name`, read anew from the store.
     ///

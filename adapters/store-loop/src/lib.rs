@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use bindings::Bindings;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Created, Destroyed, Source, VolumeStore};
+use dvs_domain::ports::{Created, Destroyed, Source, TakenBack, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume, VolumeId};
 use folders::{IMAGE, Root};
 use locks::NameLocks;
@@ -145,6 +145,10 @@ impl VolumeStore for LoopStore {
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
         let asked = name.clone();
         self.alone_with(name, move |shared| destroy::destroy(shared, &asked)).await
+    }
+
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

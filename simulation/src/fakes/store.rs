@@ -11,7 +11,7 @@ use crate::world::{Sim, World};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, VolumeName};
-use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, VolumeStore};
+use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, TakenBack, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, StoreDescription, Usage, Volume, VolumeId};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -184,6 +184,10 @@ impl VolumeStore for FakeStore {
         self.sim.effect(|world| self.remove(world, inode)).await;
         self.sim.moment(Call::Destroy).await;
         Ok(Destroyed::Gone)
+    }
+
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

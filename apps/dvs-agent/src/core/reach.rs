@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, Destroyed, SharedStore, Source, VolumeStore};
+use dvs_domain::ports::{Created, Destroyed, SharedStore, Source, TakenBack, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -75,6 +75,10 @@ impl VolumeStore for FarStore {
 
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
         self.ask(self.store.destroy(name)).await
+    }
+
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        self.ask(self.store.take_back(volume)).await
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

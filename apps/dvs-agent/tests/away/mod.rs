@@ -7,7 +7,7 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, Job, JobRequest, Target};
 use dvs_domain::ledger::Limits;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
-use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, VolumeStore};
+use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, TakenBack, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::volume::{Entry, Mode, StoreDescription, Usage, Volume};
 use std::sync::Arc;
@@ -70,6 +70,10 @@ impl VolumeStore for FarStore {
 
     async fn destroy(&self, _: &VolumeName) -> Result<Destroyed, Failure> {
         self.reach().await.map(|()| Destroyed::NothingThere)
+    }
+
+    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
+        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
     }
 
     async fn look_up(&self, _: &VolumeName) -> Result<Option<Entry>, Failure> {
