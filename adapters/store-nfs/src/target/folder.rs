@@ -212,7 +212,8 @@ impl Folder {
 
     fn at(&self, folder: &Handle, name: &Name) -> Result<PathBuf, Fault> {
         let folder = self.path(folder)?;
-        if !fs::symlink_metadata(&folder).map_err(|error| fault(&error))?.is_dir() {
+        // It may be called otherwise since its number was compared.
+        if !fs::symlink_metadata(&folder).map_err(|_| Fault::Stale)?.is_dir() {
             return Err(Fault::NotAFolder);
         }
         self.script.admit(folder.join(OsStr::from_bytes(name.as_bytes())))
