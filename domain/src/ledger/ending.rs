@@ -1,5 +1,6 @@
 //! What follows from ends: of work, of time, of an answer's way.
 
+use super::lane::Lane;
 use super::{AnswerId, AnswerState, Effect, Event, Finished, Known, Ledger, Outcome, Phase, Subject};
 use crate::failure::{Failure, FailureCode};
 use crate::job::{JobKey, JobKind};
@@ -129,6 +130,9 @@ impl Ledger {
                     return Vec::new();
                 }
                 finished.answers = AnswerState::Acknowledged;
+                if !finished.owes_undo {
+                    known.lane = Lane::default(); // Never looked at again, and most of what a finished job takes.
+                }
                 vec![Effect::Note(vec![Change::PutJob(Box::new(known.record.clone()))])]
             }
         }

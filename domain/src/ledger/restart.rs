@@ -76,12 +76,13 @@ impl Ledger {
                 }
             }
         };
-        let mut lane = Lane::of(&record.decided(&self.default_store), &self.default_store, &self.attached);
         let may_have_run = match &record.phase {
             Phase::Accepted => true,
             Phase::Finished(finished) => finished.owes_undo,
         };
+        let mut lane = Lane::default(); // Of what is finished it is never looked at.
         if may_have_run {
+            lane = Lane::of(&record.decided(&self.default_store), &self.default_store, &self.attached);
             for earlier in self.waiting.iter().filter_map(|key| self.jobs.get(key)).map(|known| &known.lane) {
                 if earlier.names_same(&lane) {
                     lane.absorb(earlier);
