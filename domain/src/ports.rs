@@ -32,6 +32,15 @@ pub trait VolumeStore: Send + Sync {
     /// `internal` with the step that failed; also what could not be undone.
     async fn create(&self, volume: &Volume) -> Result<Created, Failure>;
 
+    /// [`VolumeStore::create`], and [`VolumeStore::source`] of what is new, where the store can give it at once: it is
+    /// to be attached. Like the former in everything else.
+    ///
+    /// # Errors
+    /// As [`VolumeStore::create`].
+    async fn create_to_attach(&self, volume: &Volume) -> Result<(Created, Option<Source>), Failure> {
+        self.create(volume).await.map(|created| (created, None))
+    }
+
     /// Makes sure that nothing is called `name`, and that its room is free. The caller has detached it.
     ///
     /// # Errors

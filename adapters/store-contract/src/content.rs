@@ -1,7 +1,7 @@
 //! What is inside volumes: it is reached through a source, and nobody else touches it.
 
 use crate::Bench;
-use crate::kit::{already_there, assert_fails, made, named, volume};
+use crate::kit::{already_there, assert_fails, assert_traces, made, named, volume};
 use dvs_domain::failure::FailureCode;
 use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, VolumeStore};
 use dvs_domain::size::VolumeSize;
@@ -30,6 +30,24 @@ pub async fn asking_for_a_source_again_gives_the_same(bench: &dyn Bench) {
     assert_eq!(store.source(&named("a")).await.unwrap().kind, second.kind);
     let there = directory_of(&second).unwrap_or_else(|| device_of(&second));
     assert!(fs::exists(&there).unwrap(), "{there:?}");
+}
+
+/// What a store gives to attach with a new volume is what it gives later; and for a volume that was there it makes
+/// nothing.
+pub async fn what_is_created_to_attach_is_there_to_attach(bench: &dyn Bench) {
+    let place = bench.place().await;
+    let store = place.open().await;
+    let before = place.traces().await;
+    let asked = volume(bench, &*store, "a");
+    let (created, given) = store.create_to_attach(&asked).await.unwrap();
+    assert_eq!(created, Created::New);
+    let later = store.source(&named("a")).await.unwrap();
+    assert!(given.as_ref().is_none_or(|given| given.kind == later.kind), "{given:?} is not {later:?}");
+    let (again, _) = store.create_to_attach(&asked).await.unwrap();
+    assert_eq!(again, already_there(&asked));
+    drop((given, later));
+    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_traces(&*place, &before, "destroyed").await;
 }
 
 /// There is nothing to attach for what is not there.

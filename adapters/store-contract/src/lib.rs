@@ -30,6 +30,7 @@ pub use concurrency::{
 pub use content::{
     a_volume_made_again_is_empty, asking_for_a_source_again_gives_the_same,
     creating_again_leaves_the_content_alone, sources_of_unknown_names_are_not_found,
+    what_is_created_to_attach_is_there_to_attach,
 };
 pub use damage::{
     a_damaged_entry_hides_no_other, a_damaged_entry_is_neither_created_over_nor_destroyed,
@@ -112,6 +113,7 @@ const PROMISES: &[(&str, Promise)] = promises![
     lists_are_in_order_of_names,
     reopening_shows_the_same_volumes,
     asking_for_a_source_again_gives_the_same,
+    what_is_created_to_attach_is_there_to_attach,
     sources_of_unknown_names_are_not_found,
     creating_again_leaves_the_content_alone,
     a_volume_made_again_is_empty,

@@ -8,11 +8,12 @@ use crate::format::{Format, Formatting, Recipe};
 use crate::owner;
 use crate::record;
 use crate::settings;
+use crate::sources;
 use crate::stage::{Published, Staged, undone};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::ports::Created;
-use dvs_domain::volume::{Provision, Volume};
+use dvs_domain::ports::{Created, Source};
+use dvs_domain::volume::{FileSystem, Provision, Volume};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fdatasync, fstat, fsync, ftruncate, openat};
 use rustix::io::Errno;
@@ -21,10 +22,28 @@ use std::io::Write;
 
 /// Makes `volume` exist, or leaves nothing.
 pub(crate) fn create(shared: &Shared, volume: &Volume) -> Result<Created, Failure> {
+    make(shared, volume, |_, _| Ok(())).map(|(created, _)| created)
+}
+
+/// Likewise, and binds the image of a new one while nobody else knows of it: so it is bound to nothing else.
+pub(crate) fn create_to_attach(
+    shared: &Shared,
+    volume: &Volume,
+) -> Result<(Created, Option<Source>), Failure> {
+    let (created, bound) = make(shared, volume, sources::bind_new)?;
+    Ok((created, bound.map(|bound| shared.sources.give(&volume.spec.id.name, bound))))
+}
+
+/// Makes `volume` exist, and does `before` with its image before it does.
+fn make<T>(
+    shared: &Shared,
+    volume: &Volume,
+    before: impl FnOnce(&OwnedFd, FileSystem) -> Result<T, Failure>,
+) -> Result<(Created, Option<T>), Failure> {
     let id = shared.id(&volume.spec.id.name);
     let folders = shared.root.open()?;
     if let Some(found) = entry::find(&folders, &id) {
-        return Ok(Created::AlreadyThere(Box::new(found.into_sound(&id)?.volume)));
+        return Ok((Created::AlreadyThere(Box::new(found.into_sound(&id)?.volume)), None));
     }
     settings::check_owner(volume.spec.uid, volume.spec.gid)?;
     step::failpoint("loop.reserve")?;
@@ -32,15 +51,19 @@ pub(crate) fn create(shared: &Shared, volume: &Volume) -> Result<Created, Failur
     let reservation = shared.promises.reserve(&folders, &id.name, volume.spec.size, format.provision)?;
     let staged = Staged::make(&folders, &id.name)?;
     let filled = fill(shared, &staged, &settled(volume, &format), &format);
-    let published = filled.and_then(|()| staged.publish(&folders, &id.name));
+    let published = filled.and_then(|image| {
+        let done = before(&image, format.file_system)?;
+        Ok((staged.publish(&folders, &id.name)?, done))
+    });
     match published {
-        Ok(Published::Yes) => {
+        Ok((Published::Yes, done)) => {
             reservation.keep();
-            Ok(Created::New)
+            Ok((Created::New, Some(done)))
         }
-        Ok(Published::NameIsTaken) => {
+        Ok((Published::NameIsTaken, done)) => {
+            drop(done);
             staged.remove(&folders)?;
-            there_meanwhile(&folders, shared, volume)
+            Ok((there_meanwhile(&folders, shared, volume)?, None))
         }
         Err(failure) => Err(undone(failure, staged.remove(&folders))),
     }
@@ -66,8 +89,8 @@ fn there_meanwhile(folders: &Folders, shared: &Shared, volume: &Volume) -> Resul
     }
 }
 
-/// Puts everything into the staging folder, and makes it durable there.
-fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> Result<(), Failure> {
+/// Puts everything into the staging folder, and makes it durable there. Gives the image.
+fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> Result<OwnedFd, Failure> {
     let image = make_image(&staged.folder, format)?;
     let path = shared.root.path.join("staging").join(&staged.name).join(IMAGE);
     step::failpoint("loop.format")?;
@@ -91,7 +114,8 @@ fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> R
     }
     step::failpoint("loop.image-sync")?;
     // The programs that format end with a sync; the promise does not rest on that.
-    fdatasync(&image).map_err(|errno| step::failed("format", "cannot make the image durable", errno))
+    fdatasync(&image).map_err(|errno| step::failed("format", "cannot make the image durable", errno))?;
+    Ok(image)
 }
 
 fn make_image(folder: &OwnedFd, format: &Format) -> Result<OwnedFd, Failure> {

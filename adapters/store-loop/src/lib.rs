@@ -142,6 +142,12 @@ impl VolumeStore for LoopStore {
         self.alone_with(&volume.spec.id.name.clone(), move |shared| create::create(shared, &volume)).await
     }
 
+    async fn create_to_attach(&self, volume: &Volume) -> Result<(Created, Option<Source>), Failure> {
+        let volume = volume.clone();
+        let name = volume.spec.id.name.clone();
+        self.alone_with(&name, move |shared| create::create_to_attach(shared, &volume)).await
+    }
+
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
         let asked = name.clone();
         self.alone_with(name, move |shared| destroy::destroy(shared, &asked)).await

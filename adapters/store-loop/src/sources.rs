@@ -10,7 +10,8 @@ use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
 use dvs_domain::ports::{Source, SourceKind};
-use dvs_domain::volume::VolumeId;
+use dvs_domain::volume::{FileSystem, VolumeId};
+use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -26,6 +27,18 @@ struct Kept {
     device: Mutex<Option<LoopDevice>>,
 }
 
+/// What a source is made of.
+struct Given {
+    path: PathBuf,
+    kept: Arc<Kept>,
+}
+
+impl Given {
+    fn source(self, file_system: FileSystem) -> Source {
+        Source::kept_by(SourceKind::Device { path: self.path, file_system }, self.kept)
+    }
+}
+
 /// The source of `name`.
 pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failure> {
     let id = shared.id(name);
@@ -36,29 +49,46 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
     let failed = |errno| step::failed("attach", "cannot open the image", errno);
     let image = volume.open_image().map_err(failed)?;
     let recorded = volume.volume.spec.file_system.unwrap_or(shared.settings.file_system);
-    let file_system = entry::file_system_to_mount(&image, recorded)
-        .map_err(|error| Failure::internal("cannot read the image", error).at_step("attach"))?;
+    let file_system = file_system_of(&image, recorded)?;
     let file = BackingFile::of(&image).map_err(failed)?;
     // The image stays locked until the device is found or bound: nobody else binds it meanwhile, not even for another
     // volume whose image is a hard link to it. By a descriptor of its own: the device keeps that which it is bound by.
     let lock = volume.open_image().map_err(failed)?;
     folders::lock(&lock, name)?;
-    let (path, kept) = match shared.sources.kept(name, file) {
+    let kept = match shared.sources.kept(name, file) {
         Some(kept) => kept,
         None => {
             let device = match found_device(&id, shared, file)? {
                 Some(device) => device,
-                None => {
-                    step::failpoint("loop.attach")?;
-                    device::attach(&image).inspect(|_| step::between("loop.attached"))?
-                }
+                None => bind(&image)?,
             };
             entry::mend_record(&volume.folder, &id);
             check::check(&id, &device, &image, &shared.root.image(name), file_system)?;
             shared.sources.keep(name, device)
         }
     };
-    Ok(Source::kept_by(SourceKind::Device { path, file_system }, kept))
+    Ok(kept.source(file_system))
+}
+
+/// A device that the image of a new volume is bound to, and as what it is to be mounted.
+pub(crate) struct Bound {
+    device: LoopDevice,
+    file_system: FileSystem,
+}
+
+/// Binds the image of a volume that nobody knows of yet.
+pub(crate) fn bind_new(image: &OwnedFd, recorded: FileSystem) -> Result<Bound, Failure> {
+    Ok(Bound { file_system: file_system_of(image, recorded)?, device: bind(image)? })
+}
+
+fn bind(image: &OwnedFd) -> Result<LoopDevice, Failure> {
+    step::failpoint("loop.attach")?;
+    device::attach(image).inspect(|_| step::between("loop.attached"))
+}
+
+fn file_system_of(image: &OwnedFd, recorded: FileSystem) -> Result<FileSystem, Failure> {
+    entry::file_system_to_mount(image, recorded)
+        .map_err(|error| Failure::internal("cannot read the image", error).at_step("attach"))
 }
 
 fn found_device(id: &VolumeId, shared: &Shared, file: BackingFile) -> Result<Option<LoopDevice>, Failure> {
@@ -85,19 +115,24 @@ fn found_device(id: &VolumeId, shared: &Shared, file: BackingFile) -> Result<Opt
 }
 
 impl Sources {
-    fn kept(&self, name: &VolumeName, file: BackingFile) -> Option<(PathBuf, Arc<Kept>)> {
-        let kept = self.by_name().get(name)?.upgrade()?;
-        let path = kept.device().as_ref().filter(|device| device.is_bound_to(file)).map(LoopDevice::path);
-        path.map(|path| (path, kept))
+    /// The source of a new volume.
+    pub(crate) fn give(&self, name: &VolumeName, bound: Bound) -> Source {
+        self.keep(name, bound.device).source(bound.file_system)
     }
 
-    fn keep(&self, name: &VolumeName, device: LoopDevice) -> (PathBuf, Arc<Kept>) {
+    fn kept(&self, name: &VolumeName, file: BackingFile) -> Option<Given> {
+        let kept = self.by_name().get(name)?.upgrade()?;
+        let path = kept.device().as_ref().filter(|device| device.is_bound_to(file)).map(LoopDevice::path);
+        path.map(|path| Given { path, kept })
+    }
+
+    fn keep(&self, name: &VolumeName, device: LoopDevice) -> Given {
         let path = device.path();
         let kept = Arc::new(Kept { device: Mutex::new(Some(device)) });
         let mut by_name = self.by_name();
         by_name.retain(|_, kept| kept.strong_count() > 0);
         by_name.insert(name.clone(), Arc::downgrade(&kept));
-        (path, kept)
+        Given { path, kept }
     }
 
     /// Closes the device of a volume that is no more, in all sources that are still around.

@@ -40,10 +40,14 @@ fn loop_each_step_of_create_fails_and_leaves_nothing() {
     let store = place.open_with("overcommit=1");
     let runtime = Runtime::new().unwrap();
     let before = place.traces();
-    for step in CREATE_STEPS {
+    for step in CREATE_STEPS.into_iter().chain(["attach"]) {
         for code in [FailureCode::NoSpace, FailureCode::Internal] {
             fail::cfg(format!("loop.{step}"), &format!("1*return({code})")).unwrap();
-            let failed = runtime.block_on(store.create(&demanding("a"))).unwrap_err();
+            let failed = match step {
+                "attach" => runtime.block_on(store.create_to_attach(&demanding("a"))).map(|_| ()),
+                _ => runtime.block_on(store.create(&demanding("a"))).map(|_| ()),
+            }
+            .unwrap_err();
             assert_eq!(failed.code(), code, "{step}");
             assert!(failed.to_string().contains(&format!("step `{step}`")), "{failed}");
             assert!(!failed.chain().contains("undoing"), "{}", failed.chain());

@@ -110,6 +110,10 @@ impl VolumeStore for LateStore {
         self.store().await?.create(volume).await
     }
 
+    async fn create_to_attach(&self, volume: &Volume) -> Result<(Created, Option<Source>), Failure> {
+        self.store().await?.create_to_attach(volume).await
+    }
+
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
         self.store().await?.destroy(name).await
     }

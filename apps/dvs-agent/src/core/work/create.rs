@@ -6,7 +6,7 @@ use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, JobKey};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Created, Mounted, TakenBack, VolumeStore};
+use dvs_domain::ports::{Created, Mounted, Source, TakenBack, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, Volume, VolumeId};
 use std::collections::BTreeSet;
@@ -78,19 +78,20 @@ impl Worker {
         let (remembered, seeing, created) = futures::join!(
             self.remember_meant(meant, known.as_ref()),
             async { if newly_meant { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
-            self.make(store, &volume, request),
+            self.make_to_attach(store, &volume, request),
         );
-        let made = matches!(created, Ok(Created::New)).then_some(&volume);
+        let made = matches!(created, Ok((Created::New, _))).then_some(&volume);
         let held = remembered.as_ref().ok().filter(|_| newly_meant);
-        if let Err(failure) = created.and(seeing) {
-            return Err(self.undo_create(failure, &id, made, held).await);
-        }
+        let source = match created.and_then(|(_, source)| seeing.map(|()| source)) {
+            Ok(source) => source,
+            Err(failure) => return Err(self.undo_create(failure, &id, made, held).await),
+        };
         let attachment = match remembered {
             Ok(attachment) => attachment,
             Err(failure) => return Err(self.undo_create(failure, &id, made, None).await),
         };
         let held = newly_meant.then_some(&attachment);
-        if let Err(failure) = self.show(store, &attachment).await {
+        if let Err(failure) = self.show(store, &attachment, source).await {
             return Err(self.undo_create(failure, &id, made, held).await);
         }
         if !control.try_end() {
@@ -176,10 +177,20 @@ impl Worker {
         request: &CreateRequest,
     ) -> Result<Created, Failure> {
         let created = store.create(volume).await?;
-        if let Created::AlreadyThere(there) = &created {
-            there.spec.compare(request).into_result(&volume.spec.id)?;
-        }
+        refuse_other(&created, volume, request)?;
         Ok(created)
+    }
+
+    /// Likewise, with what to attach where the store has that at hand.
+    async fn make_to_attach(
+        &self,
+        store: &dyn VolumeStore,
+        volume: &Volume,
+        request: &CreateRequest,
+    ) -> Result<(Created, Option<Source>), Failure> {
+        let (created, source) = store.create_to_attach(volume).await?;
+        refuse_other(&created, volume, request)?;
+        Ok((created, source))
     }
 
     /// Remembers the attachment before anything is made for it.
@@ -244,8 +255,16 @@ impl Worker {
         }
     }
 
-    async fn show(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
-        let source = store.source(&attachment.volume.name).await?;
+    async fn show(
+        &self,
+        store: &dyn VolumeStore,
+        attachment: &Attachment,
+        source: Option<Source>,
+    ) -> Result<(), Failure> {
+        let source = match source {
+            Some(source) => source,
+            None => store.source(&attachment.volume.name).await?,
+        };
         let directories = self.node.book(|book| book.directories_for(&attachment.mount_point));
         self.attachments.attach(&source, &attachment.mount_point, &directories).await?;
         self.node.note(&attachment.mount_point, None);
@@ -308,6 +327,14 @@ async fn take_back_from(store: &dyn VolumeStore, volume: &Volume) -> Result<(), 
         tracing::warn!(volume = %volume.spec.id, "another node uses the volume of a failed create: it stays");
     }
     Ok(())
+}
+
+/// What was there already is no volume of this job if it was asked for otherwise.
+fn refuse_other(created: &Created, volume: &Volume, request: &CreateRequest) -> Result<(), Failure> {
+    match created {
+        Created::AlreadyThere(there) => there.spec.compare(request).into_result(&volume.spec.id),
+        Created::New => Ok(()),
+    }
 }
 
 pub(super) fn damaged(id: &VolumeId, reason: &str) -> Failure {
