@@ -1,9 +1,10 @@
 //! One conversation with one engine: few questions, one limit of time for all of them, and failures that name the
 //! engine, its socket and the step.
 
+use crate::connection::{BYTES_MAX, Connection};
 use crate::container::{self, Bound, Container, NamedVolume, shown};
 use crate::engine::Engine;
-use crate::line::Line;
+use crate::line::{Line, client};
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListVolumesOptions};
 use bollard::{ClientVersion, Docker};
@@ -11,9 +12,9 @@ use dvs_domain::failure::{Failure, FailureCode};
 use std::collections::HashMap;
 use std::error::Error as _;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How much of what an engine says of its own failure is kept.
@@ -23,34 +24,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What bollard says of a container whose state is none of Docker's.
 const NO_STATE_OF_DOCKERS: &str = "unknown variant";
 
-/// The version of the API that was agreed on with an engine. To agree on one takes an engine longer than all
-/// other answers together: Docker starts programs of its own for that.
+/// What is kept of an engine from one conversation to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Agreed(Mutex<Option<ClientVersion>>);
+pub(crate) struct Acquaintance {
+    /// The version of the API that was agreed on. To agree on one takes an engine longer than all other answers
+    /// together: Docker starts programs of its own for that.
+    version: Mutex<Option<ClientVersion>>,
+    line: Line,
+}
 
-impl Agreed {
-    fn get(&self) -> Option<ClientVersion> {
-        *self.known()
-    }
-
-    fn set(&self, version: Option<ClientVersion>) {
-        *self.known() = version;
-    }
-
-    fn known(&self) -> MutexGuard<'_, Option<ClientVersion>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Acquaintance {
+    fn version(&self) -> MutexGuard<'_, Option<ClientVersion>> {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A conversation with an engine that answers.
 pub(crate) struct Conversation<'a> {
-    engine: &'a Engine,
-    agreed: &'a Agreed,
+    talk: Talk<'a>,
+    version: ClientVersion,
     /// Whether the version was agreed on in an earlier conversation.
     remembered: bool,
-    docker: Docker,
-    limit: Duration,
-    until: Instant,
 }
 
 /// Where a volume that the engine keeps itself is.
@@ -70,36 +64,41 @@ pub(crate) struct Inspected {
 }
 
 impl<'a> Conversation<'a> {
-    /// Reaches `engine` and agrees with it on a version of its API, unless one is `agreed` on. From now on it has
-    /// `limit` for all answers.
+    /// Agrees with `engine` on a version of its API, unless one is known. From now on it has `limit` for all answers.
     pub(crate) async fn begin(
         engine: &'a Engine,
-        agreed: &'a Agreed,
+        known: &'a Acquaintance,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        let talk = Talk { engine, limit, until: Instant::now() + limit };
-        let remembered = agreed.get();
-        let docker = talk.client(remembered).await?;
-        agreed.set(Some(docker.client_version()));
-        Ok(Self { engine, agreed, remembered: remembered.is_some(), docker, limit, until: talk.until })
+        let talk = Talk {
+            engine,
+            known,
+            limit,
+            until: Instant::now() + limit,
+            bytes_left: Arc::new(AtomicUsize::new(BYTES_MAX)),
+        };
+        let version = *known.version();
+        Ok(match version {
+            Some(version) => Self { talk, version, remembered: true },
+            None => Self { version: talk.agree().await?, talk, remembered: false },
+        })
     }
 
     /// Every container, in whatever state. It is the first question: here it shows when the engine was replaced
     /// by one that does not know the version that was agreed on before.
     pub(crate) async fn containers(&mut self) -> Result<Vec<Container>, Failure> {
-        let options = ListContainersOptions { all: true, ..Default::default() };
-        let list = || async {
-            match self.docker.list_containers(Some(options.clone())).await {
-                Err(Error::DockerResponseServerError { status_code: 400, .. }) if self.remembered => Ok(None),
+        let options = &ListContainersOptions { all: true, ..Default::default() };
+        let remembered = self.remembered;
+        let list = |docker: Docker| async move {
+            match docker.list_containers(Some(options.clone())).await {
+                Err(Error::DockerResponseServerError { status_code: 400, .. }) if remembered => Ok(None),
                 listed => listed.map(Some),
             }
         };
-        if let Some(listed) = self.talk().ask("list containers", list).await? {
+        if let Some(listed) = self.ask("list containers", list).await? {
             return Ok(listed.into_iter().map(Container::listed).collect());
         }
-        self.agreed.set(None);
-        self.docker = self.talk().client(None).await?;
-        self.agreed.set(Some(self.docker.client_version()));
+        self.version = self.talk.agree().await?;
         self.remembered = false;
         Box::pin(self.containers()).await
     }
@@ -108,9 +107,9 @@ impl<'a> Conversation<'a> {
     /// that hangs, or this agent's own, has no part in it.
     pub(crate) async fn local_volumes(&self) -> Result<HashMap<String, LocalVolume>, Failure> {
         let filters = HashMap::from([("driver".to_owned(), vec![NamedVolume::LOCAL.to_owned()])]);
-        let options = ListVolumesOptions { filters: Some(filters) };
-        let listed =
-            self.talk().ask("list volumes", || self.docker.list_volumes(Some(options.clone()))).await?;
+        let options = &ListVolumesOptions { filters: Some(filters) };
+        let list = |docker: Docker| async move { docker.list_volumes(Some(options.clone())).await };
+        let listed = self.ask("list volumes", list).await?;
         let volumes = listed.volumes.unwrap_or_default().into_iter().map(|mut volume| {
             let device = volume.options.remove("device");
             let normal = |path: String| crate::path::normal(&path);
@@ -122,14 +121,14 @@ impl<'a> Conversation<'a> {
 
     /// More about the container `id`; `None` when it has gone since it was listed.
     pub(crate) async fn inspect(&self, id: &str) -> Result<Option<Inspected>, Failure> {
-        let ask = || async {
-            match self.docker.inspect_container(id, None::<InspectContainerOptions>).await {
+        let inspect = |docker: Docker| async move {
+            match docker.inspect_container(id, None::<InspectContainerOptions>).await {
                 Ok(response) => Ok(Some(response)),
                 Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
                 Err(error) => Err(error),
             }
         };
-        let response = self.talk().ask("inspect a container", ask).await?;
+        let response = self.ask("inspect a container", inspect).await?;
         Ok(response.map(|response| {
             let process = response.state.as_ref().and_then(|state| state.pid).filter(|process| *process > 0);
             Inspected { process, bound: container::inspected(response) }
@@ -142,54 +141,84 @@ impl<'a> Conversation<'a> {
         step: &'static str,
         work: impl Future<Output = T>,
     ) -> Result<T, Failure> {
-        timeout_at(self.until, work).await.map_err(|_| self.talk().too_late(step))
+        timeout_at(self.talk.until, work).await.map_err(|_| self.talk.too_late(step))
     }
 
     /// The failure of `step` of this host's own work on what the engine said.
     pub(crate) fn broken(&self, step: &'static str, error: std::io::Error) -> Failure {
-        self.talk().failure(step, "cannot be asked to the end").caused_by(error)
+        self.talk.failure(step, "cannot be asked to the end").caused_by(error)
     }
 
-    fn talk(&self) -> Talk<'_> {
-        Talk { engine: self.engine, limit: self.limit, until: self.until }
-    }
-}
-
-/// Whom is talked to, and until when.
-struct Talk<'a> {
-    engine: &'a Engine,
-    limit: Duration,
-    until: Instant,
-}
-
-impl Talk<'_> {
-    /// A client that speaks the version `known` to be agreed on, or else one that it agrees on.
-    async fn client(&self, known: Option<ClientVersion>) -> Result<Docker, Failure> {
-        let line = Line::new(self.engine.socket(), self.connect().await?);
-        self.ask("agree on an API version", || line.client(known)).await
-    }
-
-    async fn connect(&self) -> Result<UnixStream, Failure> {
-        const STEP: &str = "connect";
-        match timeout_at(self.until, UnixStream::connect(self.engine.socket())).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(self.failure(STEP, "cannot be reached").caused_by(error)),
-            Err(_) => Err(self.too_late(STEP)),
-        }
-    }
-
-    /// The answer to `request`, which is asked again as long as the answer names a state that passes.
-    async fn ask<T, Answer>(&self, step: &'static str, request: impl Fn() -> Answer) -> Result<T, Failure>
+    async fn ask<T, Answer>(
+        &self,
+        step: &'static str,
+        request: impl Fn(Docker) -> Answer,
+    ) -> Result<T, Failure>
     where
         Answer: Future<Output = Result<T, Error>>,
     {
+        self.talk.ask(step, Some(self.version), request).await
+    }
+}
+
+/// Whom is talked to, and within which limits.
+struct Talk<'a> {
+    engine: &'a Engine,
+    known: &'a Acquaintance,
+    limit: Duration,
+    until: Instant,
+    bytes_left: Arc<AtomicUsize>,
+}
+
+impl Talk<'_> {
+    /// The version of the API that both know, from now on known to be agreed on.
+    async fn agree(&self) -> Result<ClientVersion, Failure> {
+        *self.known.version() = None;
+        let agree = |docker: Docker| async { Ok(docker.negotiate_version().await?.client_version()) };
+        let version = self.ask("agree on an API version", None, agree).await?;
+        *self.known.version() = Some(version);
+        Ok(version)
+    }
+
+    /// The answer to `request`, which only asks: it is asked again as long as the answer names a state that passes,
+    /// and once where the connection of an earlier question turns out to be dead.
+    async fn ask<T, Answer>(
+        &self,
+        step: &'static str,
+        version: Option<ClientVersion>,
+        request: impl Fn(Docker) -> Answer,
+    ) -> Result<T, Failure>
+    where
+        Answer: Future<Output = Result<T, Error>>,
+    {
+        let mut left = self.known.line.take(self.engine.socket(), &self.bytes_left);
         loop {
-            match timeout_at(self.until, request()).await {
-                Ok(Ok(answer)) => return Ok(answer),
+            let connection = match left.take() {
+                Some(connection) => connection,
+                None => self.connect().await?,
+            };
+            let answer = async { request(client(&connection, version)?).await };
+            match timeout_at(self.until, answer).await {
+                Ok(Ok(answer)) => {
+                    // What cannot be kept in time is closed: the answer has come all the same.
+                    let _ = timeout_at(self.until, self.known.line.keep(connection)).await;
+                    return Ok(answer);
+                }
+                Ok(Err(_)) if connection.was_stale() => {}
                 Ok(Err(error)) if passes(&error) && Instant::now() + PAUSE < self.until => sleep(PAUSE).await,
                 Ok(Err(error)) => return Err(self.failed(step, &error)),
                 Err(_) => return Err(self.too_late(step)),
             }
+        }
+    }
+
+    async fn connect(&self) -> Result<Arc<Connection>, Failure> {
+        const STEP: &str = "connect";
+        let connecting = Connection::open(self.engine.socket(), Arc::clone(&self.bytes_left));
+        match timeout_at(self.until, connecting).await {
+            Ok(Ok(connection)) => Ok(Arc::new(connection)),
+            Ok(Err(error)) => Err(self.failure(STEP, "cannot be reached").caused_by(error)),
+            Err(_) => Err(self.too_late(STEP)),
         }
     }
 

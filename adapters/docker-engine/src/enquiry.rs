@@ -1,7 +1,7 @@
 //! What is asked of every engine, and how its answer is judged.
 
 use crate::container::{Bound, Container, NamedVolume};
-use crate::conversation::{Agreed, Conversation, LocalVolume};
+use crate::conversation::{Acquaintance, Conversation, LocalVolume};
 use crate::engine::Engine;
 use crate::links::Links;
 use crate::mount_table::MountTable;
@@ -61,11 +61,11 @@ impl Enquiry {
     pub(crate) async fn ask(
         &self,
         engine: &Engine,
-        agreed: &Agreed,
+        known: &Acquaintance,
         limit: Duration,
         with_volumes: bool,
     ) -> Result<Vec<User>, Failure> {
-        let mut conversation = Conversation::begin(engine, agreed, limit).await?;
+        let mut conversation = Conversation::begin(engine, known, limit).await?;
         let mut containers = conversation.containers().await?;
         if matches!(self, Self::BoundAt(_)) {
             containers.retain(|container| container.running);

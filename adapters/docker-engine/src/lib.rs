@@ -7,6 +7,7 @@
 //! Bollard logs whole answers at its level `debug`, and a container's environment holds passwords: whoever sets
 //! up logging keeps `bollard` at `info`.
 
+mod connection;
 mod container;
 mod conversation;
 mod engine;

@@ -1,6 +1,6 @@
 //! The port: every engine is asked at the same time, and each has to answer.
 
-use crate::conversation::{Agreed, Conversation};
+use crate::conversation::{Acquaintance, Conversation};
 use crate::engine::Engine;
 use crate::enquiry::Enquiry;
 use async_trait::async_trait;
@@ -22,11 +22,14 @@ use std::time::Duration;
 ///
 /// A folder above the mount point is no reference; but a running container that has a copy of it which does not
 /// follow the host is a user if the volume was mounted when it started, because then the copy holds it.
+///
+/// Between calls a few connections to each engine stay open for some seconds: to connect costs an engine as much as
+/// to answer. One that is stopped, started again or replaced at its socket is still seen as what it is.
 #[derive(Clone, Debug)]
 pub struct ContainerEngines {
     engines: Vec<Engine>,
     /// In the order of the engines.
-    agreed: Arc<[Agreed]>,
+    known: Arc<[Acquaintance]>,
     driver: String,
     limit: Duration,
     with_volumes: bool,
@@ -40,7 +43,7 @@ impl ContainerEngines {
     #[must_use]
     pub fn new(engines: Vec<Engine>, driver: &str) -> Self {
         Self {
-            agreed: engines.iter().map(|_| Agreed::default()).collect(),
+            known: engines.iter().map(|_| Acquaintance::default()).collect(),
             engines,
             driver: driver.to_owned(),
             limit: Duration::from_secs(Self::ENGINE_SECONDS_MAX),
@@ -70,9 +73,9 @@ impl ContainerEngines {
 
     /// Whether each engine answers what it is asked for first, how many containers it has: in order.
     pub async fn greet(&self) -> Vec<(&Engine, Result<usize, Failure>)> {
-        let engines = self.engines.iter().zip(self.agreed.iter());
-        let greeted = engines.map(|(engine, agreed)| async move {
-            let answer = match Conversation::begin(engine, agreed, self.limit).await {
+        let engines = self.engines.iter().zip(self.known.iter());
+        let greeted = engines.map(|(engine, known)| async move {
+            let answer = match Conversation::begin(engine, known, self.limit).await {
                 Ok(mut conversation) => conversation.containers().await.map(|containers| containers.len()),
                 Err(failure) => Err(failure),
             };
@@ -82,9 +85,8 @@ impl ContainerEngines {
     }
 
     async fn ask(&self, enquiry: &Enquiry) -> Result<Vec<User>, Failure> {
-        let engines = self.engines.iter().zip(self.agreed.iter());
-        let asked =
-            engines.map(|(engine, agreed)| enquiry.ask(engine, agreed, self.limit, self.with_volumes));
+        let engines = self.engines.iter().zip(self.known.iter());
+        let asked = engines.map(|(engine, known)| enquiry.ask(engine, known, self.limit, self.with_volumes));
         let mut users = try_join_all(asked).await?.concat();
         users.sort();
         // Two sockets may lead to one engine.

@@ -12,6 +12,7 @@ use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -73,18 +74,27 @@ pub(crate) enum Reply {
     Silence,
     /// Writes exactly this and hangs up.
     Raw(Vec<u8>),
+    /// Hangs up after this time without a word.
+    HangUp(Duration),
+    /// Writes exactly this.
+    Exactly(Vec<u8>),
 }
 
 /// An engine on a socket in a folder of its own.
 pub(crate) struct FakeEngine {
-    folder: TempDir,
+    folder: Arc<TempDir>,
+    socket: PathBuf,
     shared: Arc<Shared>,
     listening: Option<JoinHandle<()>>,
 }
 
+type Answer = Box<dyn Fn(&str) -> Reply + Send + Sync>;
+
 struct Shared {
-    answer: Box<dyn Fn(&str) -> Reply + Send + Sync>,
+    answer: Answer,
     asked: Mutex<Vec<String>>,
+    /// Every connection, whether it is still open or not.
+    connections: Mutex<Vec<UnixStream>>,
     open: AtomicUsize,
     ended: AtomicBool,
 }
@@ -100,17 +110,34 @@ impl FakeEngine {
 
     /// The same, where the path has the version too.
     pub(crate) fn that_sees_versions(answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
-        let folder = folder();
-        let listener = UnixListener::bind(folder.path().join("a sock ü")).unwrap();
+        Self::listening_in(Arc::new(folder()), Box::new(answer))
+    }
+
+    fn listening_in(folder: Arc<TempDir>, answer: Answer) -> Self {
+        let socket = folder.path().join("a sock ü");
+        let listener = UnixListener::bind(&socket).unwrap();
         let shared = Arc::new(Shared {
-            answer: Box::new(answer),
+            answer,
             asked: Mutex::default(),
+            connections: Mutex::default(),
             open: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         });
         let served = Arc::clone(&shared);
         let listening = Some(thread::spawn(move || listen(&listener, &served)));
-        Self { folder, shared, listening }
+        Self { folder, socket, shared, listening }
+    }
+
+    /// Another engine at the same path, with these containers. This one goes on serving who is connected to it.
+    pub(crate) fn replaced_with(&mut self, containers: Value) -> Self {
+        let elsewhere = self.socket.with_extension("replaced");
+        std::fs::rename(&self.socket, &elsewhere).unwrap();
+        self.socket = elsewhere;
+        let answer = move |path: &str| match path {
+            path if path.ends_with("/containers/json") => Reply::Json(containers.to_string()),
+            path => sane(path),
+        };
+        Self::listening_in(Arc::clone(&self.folder), Box::new(answer))
     }
 
     /// A sane engine with these containers and volumes, none of which can be inspected.
@@ -127,7 +154,7 @@ impl FakeEngine {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.path().join("a sock ü")
+        self.socket.clone()
     }
 
     /// What was asked, in order, each with its version.
@@ -135,10 +162,27 @@ impl FakeEngine {
         self.shared.asked.lock().unwrap().clone()
     }
 
+    /// How often somebody has connected.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.lock().unwrap().len()
+    }
+
+    /// Hangs up wherever somebody is connected.
+    pub(crate) fn hang_up(&self) {
+        for connection in &*self.shared.connections.lock().unwrap() {
+            connection.shutdown(Shutdown::Both).unwrap();
+        }
+    }
+
     /// Waits until nobody is connected any more.
     pub(crate) fn until_left_alone(&self) {
+        self.until_open(0);
+    }
+
+    /// Waits until there are no more than `count` connections.
+    pub(crate) fn until_open(&self, count: usize) {
         let begun = Instant::now();
-        while self.shared.open.load(Ordering::SeqCst) != 0 {
+        while count < self.shared.open.load(Ordering::SeqCst) {
             assert!(begun.elapsed() < LONG, "a connection stays open");
             thread::yield_now();
         }
@@ -173,14 +217,17 @@ fn listen(listener: &UnixListener, shared: &Arc<Shared>) {
         }
         let (Ok(stream), shared) = (stream, Arc::clone(shared)) else { return };
         shared.open.fetch_add(1, Ordering::SeqCst);
+        shared.connections.lock().unwrap().push(stream.try_clone().unwrap());
         thread::spawn(move || {
-            let _ = serve(stream, &shared);
+            let _ = serve(&stream, &shared);
+            // It is open elsewhere too.
+            let _ = stream.shutdown(Shutdown::Both);
             shared.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 }
 
-fn serve(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> {
+fn serve(mut stream: &UnixStream, shared: &Shared) -> std::io::Result<()> {
     while let Some(target) = request(&mut stream)? {
         shared.asked.lock().unwrap().push(target.clone());
         match (shared.answer)(target.split('?').next().unwrap_or_default()) {
@@ -211,12 +258,18 @@ fn serve(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> {
                 return Ok(());
             }
             Reply::Raw(bytes) => return stream.write_all(&bytes),
+            Reply::HangUp(time) => {
+                // Waits for nothing: this is how slow it is.
+                thread::sleep(time);
+                return Ok(());
+            }
+            Reply::Exactly(bytes) => stream.write_all(&bytes)?,
         }
     }
     Ok(())
 }
 
-fn write(stream: &mut UnixStream, status: u16, length: usize, body: &str) -> std::io::Result<()> {
+fn write(stream: &mut &UnixStream, status: u16, length: usize, body: &str) -> std::io::Result<()> {
     let head =
         format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes())?;
@@ -224,7 +277,7 @@ fn write(stream: &mut UnixStream, status: u16, length: usize, body: &str) -> std
 }
 
 /// The target of the next request on `stream`, if there is one.
-fn request(stream: &mut UnixStream) -> std::io::Result<Option<String>> {
+fn request(stream: &mut &UnixStream) -> std::io::Result<Option<String>> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
