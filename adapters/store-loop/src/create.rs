@@ -103,7 +103,7 @@ fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> R
         // The disk has time for the record while the program formats.
         write_records(&staged.folder, volume)?;
         formatting.finish()?;
-        shared.templates.keep(recipe, &image);
+        shared.templates.keep(&recipe, &image);
     }
     step::failpoint("loop.own")?;
     if !format.is_owned_by_formatting() {

@@ -15,6 +15,9 @@ use std::{fs, io};
 /// How long formatting may take. A job has its answer within 110 s (contract.md section 2).
 const FORMAT_SECONDS_MAX: u64 = 80;
 
+/// Asked for where the program knows it; its name in mke2fs(8).
+const SEED: &str = "metadata_csum_seed";
+
 /// What decides, beside the arguments, what the programs for ext write: mke2fs.conf(5).
 const EXT_CONFIGURATION: &str = "/etc/mke2fs.conf";
 
@@ -60,7 +63,7 @@ impl Format {
                 if self.file_system == FileSystem::Ext4 {
                     // Checksums that do not depend on the UUID, as upstream has them since 1.47: a copy of the file
                     // system gets its own UUID in the superblock alone.
-                    features.push_str(",metadata_csum_seed");
+                    features.push_str(&format!(",{SEED}"));
                     // What the kernel zeroes later, the loop driver punches out of the image.
                     let later = if self.provision == Provision::Thick { 0 } else { 1 };
                     extended.push_str(&format!(",lazy_itable_init={later},lazy_journal_init=1"));
@@ -110,6 +113,15 @@ impl Recipe {
         })
     }
 
+    /// The same without the seed, which nothing but copies needs.
+    fn without_seed(&self) -> Self {
+        let mut plain = self.clone();
+        for argument in &mut plain.arguments {
+            *argument = argument.replace(&format!(",{SEED}"), "");
+        }
+        plain
+    }
+
     /// Whether little is written into the image, and that by the programs for ext.
     pub(crate) fn is_thin_ext(&self) -> bool {
         self.is_thin_ext
@@ -122,27 +134,36 @@ fn version(file: &Path) -> Option<FileVersion> {
 }
 
 /// A program that formats an image. Dropped before it has ended, it is killed.
-pub(crate) struct Formatting {
-    name: String,
+pub(crate) struct Formatting<'a> {
+    recipe: &'a Recipe,
+    path: &'a Path,
     running: Running,
 }
 
-impl Formatting {
+impl<'a> Formatting<'a> {
     /// Begins to format the image at `path`.
-    pub(crate) fn start(recipe: &Recipe, path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn start(recipe: &'a Recipe, path: &'a Path) -> Result<Self, Failure> {
         let mut arguments: Vec<OsString> = recipe.arguments.iter().map(Into::into).collect();
         arguments.push(path.into());
         let running = Running::start(&recipe.program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
             .map_err(|error| cannot_run(&recipe.name, error))?;
-        Ok(Self { name: recipe.name.clone(), running })
+        Ok(Self { recipe, path, running })
     }
 
     /// Waits until the image is formatted.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let name = self.name;
-        match self.running.finish().map_err(|error| cannot_run(&name, error))? {
+        let Self { recipe, path, running } = self;
+        let name = &recipe.name;
+        match running.finish().map_err(|error| cannot_run(name, error))? {
             Ended { status: Some(status), .. } if status.success() => Ok(()),
-            Ended { status: Some(status), said } => Err(failed(&name, &status.to_string(), &said)),
+            Ended { status: Some(status), said } => {
+                let plain = recipe.without_seed();
+                if plain != *recipe && said.contains(SEED) {
+                    // It is older than 1.43, or configured to make no checksums, and has written nothing yet.
+                    return Formatting::start(&plain, path)?.finish();
+                }
+                Err(failed(name, &status.to_string(), &said))
+            }
             Ended { status: None, .. } => Err(Failure::new(
                 FailureCode::Timeout,
                 format!("`{name}` did not end within {FORMAT_SECONDS_MAX} s and was killed"),
@@ -199,6 +220,32 @@ mod tests {
         let xfs = format(FileSystem::Xfs, Provision::Thin);
         assert!(!xfs.is_owned_by_formatting());
         assert!(Format { uid: 0, gid: 0, ..xfs }.is_owned_by_formatting());
+    }
+
+    #[test]
+    fn a_program_that_does_not_know_the_seed_formats_without_it() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let program = folder.path().join("mkfs.ext4");
+        // What 1.42 says, and what 1.47 says where the configuration makes no checksums.
+        for says in [
+            "Invalid filesystem option set: ^resize_inode,metadata_csum_seed",
+            "The metadata_csum_seed feature requires the metadata_csum feature.",
+            "Something else.",
+        ] {
+            let knows_no_seed = format!(
+                "#!/bin/sh\ncase \"$*\" in *metadata_csum_seed*) echo '{says}' >&2; exit 1;; esac\n\
+                 for image; do :; done; echo formatted > \"$image\"\n"
+            );
+            fs::write(&program, knows_no_seed).unwrap();
+            fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+            let image = folder.path().join("image");
+            fs::write(&image, "").unwrap();
+            let asked = format(FileSystem::Ext4, Provision::Thin);
+            let recipe = Recipe { program: program.clone(), ..Recipe::of(&asked).unwrap() };
+            let formatted = Formatting::start(&recipe, &image).unwrap().finish();
+            assert_eq!(formatted.is_ok(), says.contains(SEED), "{says}");
+            assert_eq!(fs::read_to_string(&image).unwrap().is_empty(), formatted.is_err(), "{says}");
+        }
     }
 
     #[test]
