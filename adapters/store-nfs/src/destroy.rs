@@ -32,7 +32,8 @@ pub(crate) async fn destroy(work: &Work, name: &VolumeName) -> Result<Destroyed,
     Ok(Destroyed::Gone)
 }
 
-/// Destroys `volume`, unless it is another's by now.
+/// Destroys `volume`, unless it is another's by now. Who has made it and when tells a job, which may have been sent to
+/// several nodes: what bears this node's name was made by its own.
 pub(crate) async fn take_back(work: &Work, volume: &Volume) -> Result<TakenBack, Problem> {
     work.shared.refuse_read_only()?;
     let name = &volume.spec.id.name;
@@ -41,7 +42,8 @@ pub(crate) async fn take_back(work: &Work, volume: &Volume) -> Result<TakenBack,
     let Some(sound) = entry::find_in(work, &folders, name).await?.into_sound(work, name)? else {
         return Ok(TakenBack::Gone);
     };
-    if sound.volume.made_by != volume.made_by || sound.volume.made_at != volume.made_at {
+    let is_own = sound.made_as.as_ref().is_some_and(|made_as| made_as.node == work.shared.node.id);
+    if !is_own || sound.volume.made_by != volume.made_by || sound.volume.made_at != volume.made_at {
         return Ok(TakenBack::Left);
     }
     take_back_unused(work, &folders, &sound).await

@@ -4,9 +4,11 @@
 mod support;
 
 use dvs_domain::failure::FailureCode;
+use dvs_domain::job::{JobKey, JobKind};
+use dvs_domain::names::{JobId, SenderId};
 use dvs_domain::ports::{Claim, ClaimKind, Created, Destroyed, SharedStore, TakenBack, VolumeStore};
 use dvs_domain::time::Timestamp;
-use dvs_domain::volume::Entry;
+use dvs_domain::volume::{Entry, Volume};
 use dvs_store_nfs::testing::node;
 use std::sync::Arc;
 use support::{Ground, named, tidy, volume};
@@ -148,7 +150,7 @@ async fn a_volume_is_taken_back_only_while_it_is_nobody_elses() {
     std::fs::write(&precious, "x").unwrap();
     assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Left);
     std::fs::remove_file(&precious).unwrap();
-    let newer = dvs_domain::volume::Volume { made_at: Timestamp(made.made_at.0 + 1), ..made.clone() };
+    let newer = Volume { made_at: Timestamp(made.made_at.0 + 1), ..made.clone() };
     assert_eq!(store.take_back(&newer).await.unwrap(), TakenBack::Left);
     // What stays is whole: others can attach it.
     other.enter(&named("a")).await.unwrap();
@@ -166,6 +168,38 @@ async fn a_volume_is_taken_back_only_while_it_is_nobody_elses() {
     assert_eq!(store.take_back(&made).await.unwrap(), TakenBack::Left);
     assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
     assert!(ground.traces().is_empty(), "{:?}", ground.traces());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_has_made_is_not_taken_back_though_the_same_job_was_sent_to_both() {
+    let ground = Ground::new();
+    let (maker, other) = (ground.store(1), ground.store(2));
+    let sender = SenderId::new("s").unwrap();
+    let key = JobKey { sender, kind: JobKind::Create, id: JobId::new("1").unwrap() };
+    let made = Volume { made_by: Some(key), ..volume(&maker, "a") };
+    assert_eq!(maker.create(&made).await.unwrap(), Created::New);
+    // The other one was cut off before it asked its store for anything, and undoes what bears its job's key.
+    let Some(Entry::Sound(seen)) = other.look_up(&named("a")).await.unwrap() else { panic!() };
+    assert_eq!(other.take_back(&seen).await.unwrap(), TakenBack::Left);
+    assert_eq!(maker.look_up(&named("a")).await.unwrap(), Some(Entry::Sound(Box::new(made.clone()))));
+    maker.enter(&named("a")).await.unwrap();
+    maker.leave(&named("a")).await.unwrap();
+    assert_eq!(maker.take_back(&made).await.unwrap(), TakenBack::Gone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_implementation_before_this_one_has_made_is_not_taken_back() {
+    let ground = Ground::new();
+    let store = ground.store(1);
+    store.list().await.unwrap();
+    let at = |path: &str| ground.folder.path().join(path);
+    std::fs::create_dir(at("volumes/old")).unwrap();
+    std::fs::create_dir(at("volumes_metadata/old")).unwrap();
+    let record = r#"{"DriverOpts":{"Capacity":"2048"},"Name":"old"}"#;
+    std::fs::write(at("volumes_metadata/old/DockerMetaData"), record).unwrap();
+    let Some(Entry::Sound(seen)) = store.look_up(&named("old")).await.unwrap() else { panic!() };
+    assert_eq!(store.take_back(&seen).await.unwrap(), TakenBack::Left);
+    assert_eq!(store.look_up(&named("old")).await.unwrap(), Some(Entry::Sound(seen)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
