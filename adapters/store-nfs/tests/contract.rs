@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use dvs_domain::names::VolumeName;
 use dvs_domain::ports::VolumeStore;
 use dvs_store_contract::{Bench, Place};
+use dvs_store_nfs::NfsStore;
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
-use support::Ground;
+use std::sync::{Arc, Mutex};
+use support::{Ground, tidy};
 
 /// The calls of a create that may be refused: the contact is made already.
 const CALLS: [&str; 6] = ["0", "1", "2", "3", "4", "5"];
@@ -20,34 +21,39 @@ struct FolderBench;
 #[async_trait]
 impl Bench for FolderBench {
     async fn place(&self) -> Box<dyn Place> {
-        Box::new(FolderPlace(Ground::new()))
+        Box::new(FolderPlace { ground: Ground::new(), opened: Mutex::default() })
     }
 }
 
-struct FolderPlace(Ground);
+struct FolderPlace {
+    ground: Ground,
+    opened: Mutex<Vec<Arc<NfsStore>>>,
+}
 
 #[async_trait]
 impl Place for FolderPlace {
     async fn open(&self) -> Arc<dyn VolumeStore> {
-        Arc::new(self.0.store(1))
+        let store = Arc::new(self.ground.store(1));
+        self.opened.lock().unwrap().push(Arc::clone(&store));
+        store
     }
 
     async fn damage(&self, name: &VolumeName) {
-        let record = self.0.folder.path().join("volumes_metadata").join(name.as_str()).join("record");
+        let record = self.ground.folder.path().join("volumes_metadata").join(name.as_str()).join("record");
         let text = fs::read_to_string(&record).unwrap();
         fs::write(&record, text.replace("\"mebibytes\": 8", "\"mebibytes\": 9")).unwrap();
     }
 
     async fn make_unreachable(&self) {
-        self.0.server.script().go_away();
+        self.ground.server.script().go_away();
     }
 
     async fn make_reachable(&self) {
-        self.0.server.script().revive();
+        self.ground.server.script().revive();
     }
 
     async fn traces(&self) -> BTreeSet<String> {
-        self.0.traces()
+        self.ground.traces()
     }
 
     fn ways_to_fail(&self) -> Vec<&'static str> {
@@ -55,7 +61,12 @@ impl Place for FolderPlace {
     }
 
     async fn fail_next_create(&self, way: &'static str) {
-        self.0.server.script().refuse_after(way.parse().unwrap());
+        // What clears away meanwhile must not be refused in the place of the create.
+        let opened = self.opened.lock().unwrap().clone();
+        for store in opened {
+            tidy(&store).await;
+        }
+        self.ground.server.script().refuse_after(way.parse().unwrap());
     }
 }
 
