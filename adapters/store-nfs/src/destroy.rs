@@ -117,6 +117,8 @@ async fn take_down(work: &Work, folders: &Folders, sound: &Sound) -> Result<(), 
         None => Temporary::new(Fate::Gone, node, sound.name()),
     };
     if let Err(problem) = take_directory_out(work, folders, sound, &gone).await {
+        // Without an answer nobody knows whether it was done.
+        let problem = if problem.is_away() { problem.after_decision() } else { problem };
         return Err(mark::withdraw(work, sound, problem).await);
     }
     let ended = match take_record_out(work, folders, &gone).await {
@@ -126,7 +128,7 @@ async fn take_down(work: &Work, folders: &Folders, sound: &Sound) -> Result<(), 
     if ended.is_err() {
         work.shared.is_left_untidy();
     }
-    ended
+    ended.map_err(Problem::after_decision)
 }
 
 /// The directory first, so that the name is not free before nothing is in its place.

@@ -75,6 +75,7 @@ pub(crate) fn destroyed_by(work: &Work, name: &VolumeName, node: &str) -> Failur
 /// nobody knows whether there is one: that is looked at when it is back. What was decided earlier stays marked.
 pub(crate) async fn withdraw(work: &Work, sound: &Sound, problem: Problem) -> Problem {
     let shared = &work.shared;
+    let problem = if sound.directory == Directory::Gone { problem.after_decision() } else { problem };
     if problem.is_away() || problem.is_stale() {
         shared.doubt(Left::Mark(sound.name().clone()));
         return problem;

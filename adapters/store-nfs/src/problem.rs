@@ -12,7 +12,12 @@ pub(crate) enum Problem {
     Told(Failure),
     /// A call in this step.
     Call(&'static str, TargetError),
+    /// Likewise, when a volume's end was decided already, or may have been.
+    Decided(&'static str, TargetError),
 }
+
+/// What is said of a volume whose end was decided already, or may have been.
+const DECIDED: &str = "the volume may be destroyed all the same: what is left of it goes later";
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
@@ -23,13 +28,32 @@ impl From<Failure> for Problem {
 impl Problem {
     /// Whether the handles that were used lead nowhere any more.
     pub(crate) fn is_stale(&self) -> bool {
-        matches!(self, Self::Call(_, TargetError { fault: Fault::Stale, .. }))
+        matches!(self.fault(), Some(Fault::Stale))
     }
 
     /// Whether more calls now would only wait for a server that does not answer.
     pub(crate) fn is_away(&self) -> bool {
-        let Self::Call(_, error) = self else { return false };
-        matches!(error.fault, Fault::Unreachable(_) | Fault::Late | Fault::Nonsense(_))
+        matches!(self.fault(), Some(Fault::Unreachable(_) | Fault::Late | Fault::Nonsense(_)))
+    }
+
+    fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Told(_) => None,
+            Self::Call(_, error) | Self::Decided(_, error) => Some(&error.fault),
+        }
+    }
+
+    /// The same, when a volume's end was decided already, or may have been: nobody may take it for what it was.
+    pub(crate) fn after_decision(self) -> Self {
+        match self {
+            Self::Told(failure) if failure.is_undone() => Self::Told(decided(failure)),
+            Self::Call(step, error) => Self::Decided(step, error),
+            told => told,
+        }
+    }
+
+    pub(crate) fn is_decided(&self) -> bool {
+        matches!(self, Self::Decided(..))
     }
 
     /// The failure that callers get.
@@ -37,6 +61,7 @@ impl Problem {
         let (step, error) = match self {
             Self::Told(failure) => return failure,
             Self::Call(step, error) => (step, error),
+            Self::Decided(step, error) => return decided(Self::Call(step, error).told(store, settings)),
         };
         let what = match &error.fault {
             Fault::Late => {
@@ -52,6 +77,10 @@ impl Problem {
             None => failure,
         }
     }
+}
+
+fn decided(failure: Failure) -> Failure {
+    failure.undo_failed(Failure::new(FailureCode::StoreUnavailable, DECIDED))
 }
 
 /// Names the step in which a call fails.

@@ -104,9 +104,15 @@ impl Shared {
         operation: impl Fn(Work) -> F,
     ) -> Result<T, Failure> {
         let mut result = operation(work.clone()).await;
-        if matches!(&result, Err(problem) if problem.is_stale()) {
+        if let Err(problem) = &result
+            && problem.is_stale()
+        {
             self.forget();
+            let is_decided = problem.is_decided();
             result = operation(work).await;
+            if is_decided {
+                result = result.map_err(Problem::after_decision);
+            }
         }
         result.map_err(|problem| problem.told(&self.name, &self.settings))
     }

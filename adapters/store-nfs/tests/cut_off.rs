@@ -176,7 +176,10 @@ async fn a_destroy_that_was_decided_stays_decided_when_going_on_fails() {
             decided += 1;
             ground.server.script().revive();
             ground.server.script().refuse_after(refused);
-            let _refused = store.destroy(&named("a")).await;
+            if let Err(failure) = store.destroy(&named("a")).await {
+                let has_looked = failure.to_string().contains("mark as deleting");
+                assert!(!has_looked || !failure.is_undone(), "{calls}, {refused}: {}", failure.chain());
+            }
             ground.server.script().revive();
             let found = store.look_up(&named("a")).await.unwrap();
             assert!(!matches!(found, Some(Entry::Damaged { .. })), "{calls}, {refused}: {found:?}");
@@ -186,6 +189,36 @@ async fn a_destroy_that_was_decided_stays_decided_when_going_on_fails() {
         }
     }
     assert!(0 < decided);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_destroy_says_that_nothing_has_changed_only_of_a_volume_that_stays() {
+    let (mut stayed, mut went) = (0, 0);
+    for way in [Some(Lost::Call), Some(Lost::Answer), None] {
+        for calls in 0..CALLS_MAX {
+            let ground = Ground::new();
+            whole(&ground).await;
+            let store = ground.store(1);
+            store.list().await.unwrap();
+            tidy(&store).await;
+            match way {
+                Some(lost) => ground.server.script().die_after(calls, lost),
+                None => ground.server.script().refuse_after(calls),
+            }
+            let destroyed = store.destroy(&named("a")).await;
+            ground.server.script().revive();
+            let Err(failure) = destroyed else { break };
+            tidy_in_the_end(&store).await;
+            let is_there = store.look_up(&named("a")).await.unwrap().is_some();
+            let said = failure.chain();
+            assert!(is_there || !failure.is_undone(), "after {calls} calls, {way:?}: {said}");
+            // Whoever got an answer knows.
+            let is_known = way.is_none() || !said.contains("take out of its name");
+            assert!(!is_there || failure.is_undone() || !is_known, "after {calls} calls, {way:?}: {said}");
+            *(if is_there { &mut stayed } else { &mut went }) += 1;
+        }
+    }
+    assert!(0 < stayed && 0 < went, "{stayed}, {went}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
