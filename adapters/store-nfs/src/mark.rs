@@ -7,11 +7,12 @@ use crate::nodes;
 use crate::problem::{At, Problem};
 use crate::shared::{Folders, Work};
 use crate::sweep::{self, Left};
-use crate::target::{Fault, Handle, Listed, Name, TargetError};
+use crate::target::{Bookmark, Fault, Handle, Listed, Name, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
 use dvs_domain::user::{User, in_use};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use tokio::time::Instant;
 
 const STEP: &str = "mark as deleting";
 const WITHDRAW: &str = "take the mark away";
@@ -125,44 +126,82 @@ pub(crate) async fn settle(work: &Work, folders: &Folders, name: &VolumeName) ->
     Ok(())
 }
 
-/// The volumes that bear this node's mark.
-pub(crate) async fn own_marks(work: &Work, folders: &Folders) -> Result<Vec<VolumeName>, Problem> {
-    let mut marked = Vec::new();
-    let mut from = None;
-    loop {
-        let page = work.anew().list(&folders.metadata, from).await.at(WITHDRAW)?;
-        let found: Vec<Option<VolumeName>> = futures::stream::iter(page.entries)
-            .map(|entry| own_mark_in(work, folders, entry))
-            .buffer_unordered(LOOKS_AT_ONCE)
-            .try_collect()
-            .await?;
-        marked.extend(found.into_iter().flatten());
-        sweep::refuse_too_many(marked.len())?;
-        from = page.next;
-        if from.is_none() {
-            return Ok(marked);
+/// How far this node's marks from before this start were looked for.
+#[derive(Debug)]
+pub(crate) enum Search {
+    /// The next page is here, in this folder, or is the first one.
+    At(Option<(Handle, Bookmark)>),
+    Done,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self::At(None)
+    }
+}
+
+impl Search {
+    /// Where to go on in `folder`, unless nothing is left to do. A place in another folder is none in this one.
+    fn next(&self, folder: &Handle) -> Option<Option<Bookmark>> {
+        match self {
+            Self::Done => None,
+            Self::At(Some((at, bookmark))) if at == folder => Some(Some(*bookmark)),
+            Self::At(_) => Some(None),
         }
     }
 }
 
-async fn own_mark_in(work: &Work, folders: &Folders, entry: Listed) -> Result<Option<VolumeName>, Problem> {
-    let name = String::from_utf8(entry.name).ok().and_then(|name| VolumeName::new(name).ok());
-    let Some(name) = name else { return Ok(None) };
-    let work = work.anew();
-    let metadata = match entry.handle {
-        Some(metadata) => metadata,
-        None => {
-            let file = layout::name(name.as_str()).at(WITHDRAW)?;
-            match work.look_up(&folders.metadata, &file).await.at(WITHDRAW)? {
-                Some(found) => found.handle,
-                None => return Ok(None),
-            }
+/// Looks for this node's marks from before this start: whatever they were made for was not decided, or has left more.
+/// Where there are more volumes than can be looked into within a limit, the next time goes on from there.
+pub(crate) async fn look_for_own(work: &Work, folders: &Folders) -> Result<(), Problem> {
+    let shared = &work.shared;
+    let until = Instant::now() + shared.long();
+    loop {
+        let next = shared.search().next(&folders.metadata);
+        let Some(from) = next else { return Ok(()) };
+        if until <= Instant::now() {
+            return Err(sweep::not_all(shared).into());
         }
-    };
-    match is_own(&work, &metadata).await {
-        Err(problem) if problem.is_away() => Err(problem),
-        // One that cannot be read hides no other.
-        is_own => Ok(is_own.unwrap_or(false).then_some(name)),
+        let listed = work.anew().list(&folders.metadata, from).await;
+        if matches!(listed, Err(TargetError { fault: Fault::LostPlace, .. })) {
+            *shared.search() = Search::default();
+        }
+        let page = listed.at(WITHDRAW)?;
+        let found: Vec<Option<VolumeName>> = futures::stream::iter(page.entries)
+            .map(|entry| own_mark_in(work, folders, entry, until))
+            .buffer_unordered(LOOKS_AT_ONCE)
+            .collect()
+            .await;
+        for name in found.into_iter().flatten() {
+            shared.doubt(Left::Mark(name));
+        }
+        sweep::refuse_too_many(shared.doubts().len())?;
+        let at = |bookmark| Search::At(Some((folders.metadata.clone(), bookmark)));
+        *shared.search() = page.next.map_or(Search::Done, at);
+    }
+}
+
+/// The volume that an entry is of, if this node's mark is in it, or may be: nobody could read it in time.
+async fn own_mark_in(work: &Work, folders: &Folders, entry: Listed, until: Instant) -> Option<VolumeName> {
+    let name = VolumeName::new(String::from_utf8(entry.name).ok()?).ok()?;
+    let is_marked = until <= Instant::now()
+        || is_own_in(&work.anew(), folders, &name, entry.handle).await.unwrap_or(true);
+    is_marked.then_some(name)
+}
+
+async fn is_own_in(
+    work: &Work,
+    folders: &Folders,
+    name: &VolumeName,
+    metadata: Option<Handle>,
+) -> Result<bool, Problem> {
+    if let Some(metadata) = metadata {
+        return is_own(work, &metadata).await;
+    }
+    let file = layout::name(name.as_str()).at(WITHDRAW)?;
+    match work.look_up(&folders.metadata, &file).await.at(WITHDRAW)? {
+        Some(found) => is_own(work, &found.handle).await,
+        None => Ok(false),
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::ThisNode;
 use crate::layout::{self, METADATA, VOLUMES};
 use crate::list::Listing;
+use crate::mark::Search;
 use crate::problem::{At, Problem, READ_ONLY_HINT};
 use crate::settings::Settings;
 use crate::sweep::{self, Left};
@@ -34,8 +35,8 @@ pub(crate) struct Shared {
     lanes: Mutex<HashMap<VolumeName, Lane>>,
     /// What operations may have left that failed without anybody knowing how far they had come.
     doubts: Mutex<BTreeSet<Left>>,
-    /// Nobody has looked yet for marks from before this start.
-    are_marks_unknown: AtomicBool,
+    /// How far this node's marks from before this start were looked for.
+    search: Mutex<Search>,
     /// What was cleared away last, or tried.
     last: Mutex<Option<Left>>,
     /// Something of this node's may have to be cleared away.
@@ -78,7 +79,7 @@ impl Shared {
             folders: Mutex::default(),
             lanes: Mutex::default(),
             doubts: Mutex::default(),
-            are_marks_unknown: AtomicBool::new(true),
+            search: Mutex::default(),
             last: Mutex::default(),
             is_untidy: AtomicBool::new(true),
             is_sweeping: AtomicBool::new(false),
@@ -191,14 +192,8 @@ impl Shared {
         self.is_left_untidy();
     }
 
-    pub(crate) fn are_marks_unknown(&self) -> bool {
-        self.are_marks_unknown.load(Ordering::Acquire)
-    }
-
-    /// These are the marks from before this start.
-    pub(crate) fn marks_are_known(&self, marks: impl Iterator<Item = Left>) {
-        self.doubts().extend(marks);
-        self.are_marks_unknown.store(false, Ordering::Release);
+    pub(crate) fn search(&self) -> MutexGuard<'_, Search> {
+        self.search.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was cleared away last, or tried.

@@ -39,30 +39,33 @@ impl Left {
 
 /// Clears away everything that is this node's to clear away, within a limit: the rest goes later.
 pub(crate) async fn sweep(shared: &Arc<Shared>) -> Result<(), Failure> {
-    let long = shared.long();
-    match tokio::time::timeout(long, sweep_all(shared)).await {
-        Ok(swept) => swept,
-        Err(_) => {
-            let detail = format!(
-                "store `{}`: there is more than can be cleared away within {} s; the rest goes later",
-                shared.name,
-                long.as_secs(),
-            );
-            Err(Failure::new(FailureCode::Timeout, detail).at_step(STEP))
-        }
-    }
-}
-
-async fn sweep_all(shared: &Arc<Shared>) -> Result<(), Failure> {
     let told = |problem: Problem| problem.told(&shared.name, &shared.settings);
     let work = shared.work(shared.settings.timeout);
     let Some(folders) = work.folders_if_there().await.map_err(told)? else { return Ok(()) };
-    if shared.are_marks_unknown() {
-        // They are from before this start: whatever they were made for was not decided, or has left more.
-        let marks = mark::own_marks(&work, &folders).await.map_err(told)?;
-        shared.marks_are_known(marks.into_iter().map(Left::Mark));
+    let settled = tokio::time::timeout(shared.long(), settle_all(&work, &folders)).await;
+    let settled = settled.unwrap_or_else(|_| Err(not_all(shared)));
+    // Last, and with a limit of its own: it takes as long as there are volumes.
+    let looked = mark::look_for_own(&work, &folders).await.map_err(told);
+    match (settled, looked) {
+        (Err(settle), Err(look)) => Err(settle.undo_failed(look)),
+        (settled, looked) => settled.and(looked),
     }
-    let listed = left_by(&work, &folders, &shared.node.id).await.map_err(told)?;
+}
+
+/// The time is over.
+pub(crate) fn not_all(shared: &Shared) -> Failure {
+    let detail = format!(
+        "store `{}`: there is more than can be cleared away within {} s; the rest goes later",
+        shared.name,
+        shared.long().as_secs(),
+    );
+    Failure::new(FailureCode::Timeout, detail).at_step(STEP)
+}
+
+async fn settle_all(work: &Work, folders: &Folders) -> Result<(), Failure> {
+    let shared = &work.shared;
+    let told = |problem: Problem| problem.told(&shared.name, &shared.settings);
+    let listed = left_by(work, folders, &shared.node.id).await.map_err(told)?;
     let mut left: BTreeSet<Left> = listed.into_iter().map(Left::Temporary).collect();
     left.extend(shared.doubts().iter().cloned());
     let mut failures = Vec::new();
@@ -72,7 +75,7 @@ async fn sweep_all(shared: &Arc<Shared>) -> Result<(), Failure> {
         let lane = shared.lane(left.volume());
         let _turn = lane.lock().await;
         *shared.last() = Some(left.clone());
-        match settle(&work.anew(), &folders, &left).await {
+        match settle(&work.anew(), folders, &left).await {
             Ok(()) => {}
             Err(problem) if problem.is_away() || problem.is_stale() => return Err(told(problem)),
             // What is in the way of one is in the way of no other.
