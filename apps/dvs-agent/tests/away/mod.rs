@@ -18,7 +18,8 @@ use tokio::sync::Notify;
 /// How long a call waits for an answer.
 const LIMIT_SECONDS: u64 = 3;
 
-/// A store that nodes share, and whose server swallows what it is sent: each call waits until its time is over.
+/// A store that nodes share, and whose server swallows what it is sent: each call waits until its time is over, or it
+/// answers by then.
 #[derive(Default)]
 struct FarStore {
     answers: AtomicBool,
@@ -45,6 +46,9 @@ impl FarStore {
             return Ok(());
         }
         over.await;
+        if self.answers.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         Err(Failure::new(FailureCode::StoreUnavailable, "no answer from server `far`").at_step("reach"))
     }
 }
@@ -158,4 +162,26 @@ async fn a_store_that_swallows_everything_holds_up_no_job_of_another_store() {
     core.send(&create_named(Some("far"), "late")).await;
     assert_eq!(core.answers_to("late", 2).await, ["PENDING", "DONE"], "it is used as soon as it answers");
     assert_eq!(names(&core).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_has_long_been_back_does_everything_that_arrives_at_once() {
+    let far = Arc::new(FarStore::default());
+    let core = Core::beside(far.clone()).await;
+    core.send(&create_named(Some("far"), "early")).await;
+    far.is_called(1).await;
+    far.let_time_pass().await;
+    assert!(core.answers_to("early", 2).await[1].starts_with("FAILED store-unavailable"));
+    let before = far.calls.load(Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    let jobs: Vec<String> = (0..Limits::default().workers).map(|number| format!("late-{number}")).collect();
+    for name in &jobs {
+        core.send(&create_named(Some("far"), name)).await;
+    }
+    far.is_called(before + 1).await;
+    far.answers.store(true, Ordering::SeqCst);
+    far.time_is_over.notify_waiters();
+    for name in &jobs {
+        assert_eq!(core.answers_to(name, 2).await, ["PENDING", "DONE"]);
+    }
 }
