@@ -398,3 +398,37 @@ fn what_a_restart_cut_off_stays_in_the_store_that_was_the_default_when_it_arrive
         "what arrives now means the default of now"
     );
 }
+
+/// The end of work that failed, and is still to be undone.
+fn owing(job: &Job) -> Event {
+    Event::broken(job.key(), &Failure::new(FailureCode::Damaged, "it cannot be undone"))
+}
+
+#[test]
+fn what_can_never_be_undone_keeps_no_other_job_from_being_forgotten() {
+    let mut ledger = ledger(Limits { remembered_min: 1, remembered_milliseconds: 1000, ..Limits::default() });
+    let stuck = create("1", "/mnt/a");
+    ledger.on(Event::Requested(stuck.clone()), Timestamp(1));
+    ledger.on(Event::Acknowledged(AnswerId::Pending(stuck.key())), Timestamp(2));
+    ledger.on(owing(&stuck), Timestamp(3));
+    ledger.on(Event::Acknowledged(AnswerId::Final(stuck.key())), Timestamp(4));
+    let later = [create("2", "/mnt/b"), create("3", "/mnt/c")];
+    for job in &later {
+        complete(&mut ledger, job, "/mnt/b", true);
+    }
+    let effects = ledger.on(Event::Tick, Timestamp(2000));
+    let drops: Vec<Change> = later.iter().map(|job| Change::DropJob(job.key())).collect();
+    assert!(effects.contains(&Effect::Record(drops)), "{effects:?}");
+    let repeat = ledger.on(Event::Requested(stuck), Timestamp(2001));
+    assert_eq!(refused_with(&repeat), FailureCode::Damaged, "this one is still known");
+}
+
+#[test]
+fn what_is_to_be_undone_takes_no_place_in_the_queue() {
+    let mut ledger = ledger(Limits { queue: 1, ..Limits::default() });
+    let stuck = create("1", "/mnt/a");
+    ledger.on(Event::Requested(stuck.clone()), Timestamp(1));
+    ledger.on(owing(&stuck), Timestamp(2));
+    let next = ledger.on(Event::Requested(create("2", "/mnt/b")), Timestamp(3));
+    assert_eq!(statuses(&next), [Status::Pending]);
+}

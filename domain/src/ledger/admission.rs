@@ -99,8 +99,10 @@ impl Ledger {
         if let Some(key) = self.waiting.iter().find(not_undone) {
             return busy(format!("an earlier operation on this volume could not be undone yet ({key})"));
         }
-        if self.waiting.len() >= self.limits.queue {
-            return busy(format!("{} jobs are waiting, no more are taken", self.waiting.len()));
+        // What is answered and still to be undone takes nobody's place.
+        let waiting = self.waiting.iter().filter(|key| !self.is_finished(key)).count();
+        if waiting >= self.limits.queue {
+            return busy(format!("{waiting} jobs are waiting, no more are taken"));
         }
         if self.stuck.len() >= self.limits.stuck {
             return busy(format!("{} operations hang, no more are started", self.stuck.len()));

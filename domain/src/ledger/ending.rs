@@ -236,7 +236,7 @@ impl Ledger {
         attached.cloned().or_else(named)
     }
 
-    fn is_finished(&self, key: &JobKey) -> bool {
+    pub(super) fn is_finished(&self, key: &JobKey) -> bool {
         self.jobs.get(key).is_some_and(|known| known.record.phase != Phase::Accepted)
     }
 
@@ -260,35 +260,36 @@ impl Ledger {
     }
 
     /// Forgets the oldest jobs: those that are answered, older than the time and beyond the number that the
-    /// contract keeps.
+    /// contract keeps. What is still to be undone, which may be for ever, is passed over.
     fn forget(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut forgotten = Vec::new();
+        let mut index = 0;
         while self.by_age.len() > self.limits.remembered_min {
-            let Some(oldest) = self.by_age.front() else { break };
-            let old = match self.jobs.get(oldest).map(|known| &known.record.phase) {
-                Some(Phase::Finished(finished)) => {
-                    finished.answers == AnswerState::Acknowledged
-                        && !finished.owes_undo
-                        && now.milliseconds_since(finished.at) > self.limits.remembered_milliseconds
+            let Some(oldest) = self.by_age.get(index) else { break };
+            match self.jobs.get(oldest).map(|known| &known.record.phase) {
+                Some(Phase::Finished(finished)) if finished.owes_undo => {
+                    index += 1;
+                    continue;
                 }
-                Some(Phase::Accepted) => false,
-                None => true,
-            };
-            if !old {
-                break;
+                Some(Phase::Finished(finished))
+                    if finished.answers == AnswerState::Acknowledged
+                        && now.milliseconds_since(finished.at) > self.limits.remembered_milliseconds => {}
+                Some(_) => break,
+                None => {}
             }
             self.jobs.remove(oldest);
-            forgotten.extend(self.by_age.pop_front().map(Change::DropJob));
+            forgotten.extend(self.by_age.remove(index).map(Change::DropJob));
         }
         if forgotten.is_empty() {
             return Vec::new();
         }
+        // Nobody changes what a job is about that is still to be undone: it keeps its lane.
         let oldest_order = self
             .jobs
             .values()
             .filter_map(|known| match &known.record.phase {
-                Phase::Finished(finished) => Some(finished.order),
-                Phase::Accepted => None,
+                Phase::Finished(finished) if !finished.owes_undo => Some(finished.order),
+                Phase::Finished(_) | Phase::Accepted => None,
             })
             .min()
             .unwrap_or(self.next_order);
