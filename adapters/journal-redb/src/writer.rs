@@ -109,13 +109,16 @@ impl Writer {
 }
 
 /// Whether a full disk must not keep these changes from being made: all of them finish or forget something,
-/// or accept a delete, which is how room is made.
+/// or accept a delete, which is how room is made. What is forgotten may leave its directories to an attachment that
+/// there is already.
 fn must_succeed(changes: &[Change]) -> bool {
+    let forgets = changes.iter().any(|change| matches!(change, Change::DropAttachment(_)));
     changes.iter().all(|change| match change {
         Change::PutJob(record) => {
             record.phase != Phase::Accepted || record.job.request.kind() == JobKind::Delete
         }
-        Change::PutRefusal(..) | Change::PutAttachment(_) => false,
+        Change::PutRefusal(..) => false,
+        Change::PutAttachment(_) => forgets,
         Change::DropJob(_) | Change::DropRefusal(_) | Change::DropAttachment(_) => true,
     })
 }

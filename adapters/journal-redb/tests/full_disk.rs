@@ -110,8 +110,16 @@ async fn a_full_disk_prevents_no_delete(test: &str, file_system: &str) {
     for number in 0..accepted {
         journal.commit(&[put(finished(&create(number)))]).await.unwrap();
         journal.commit(&[put(delete(number))]).await.unwrap();
-        let gone = Change::DropAttachment(attachment(&create(number)).mount_point);
-        journal.commit(&[gone, put(finished(&delete(number)))]).await.unwrap();
+        let gone = attachment(&create(number));
+        // Another volume below keeps the directories that this one's job has made.
+        let heir = Some(number + 1).filter(|next| *next < accepted).map(|next| {
+            let mut heir = attachment(&create(next));
+            heir.made_directories.extend(gone.made_directories.clone());
+            Change::PutAttachment(heir)
+        });
+        let changes: Vec<_> = heir.into_iter().chain([Change::DropAttachment(gone.mount_point)]).collect();
+        journal.commit(&changes).await.unwrap();
+        journal.commit(&[put(finished(&delete(number)))]).await.unwrap();
         reserve_was_used |= reserved() == 0;
         if number % 50 == 0 {
             // As after a restart.
