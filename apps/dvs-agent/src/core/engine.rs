@@ -103,7 +103,7 @@ pub struct Engine {
     /// Arrivals that are being recorded, by what an answer would show of them.
     taking: Vec<(Option<ShownId>, oneshot::Sender<()>)>,
     /// What could not be recorded and must be, with what follows from it: tried again at every tick, and before
-    /// anything else is recorded.
+    /// anything else is recorded or worked on.
     deferred: VecDeque<Vec<Effect>>,
     /// What is recorded with whatever is recorded next, or at the next tick.
     noted: Vec<Change>,
@@ -248,6 +248,9 @@ impl Engine {
     }
 
     async fn perform(&mut self, effects: Vec<Effect>, refused: &mut BTreeMap<JobKey, FailureReport>) {
+        if !self.deferred.is_empty() && !records(&effects) && effects.iter().any(is_work) {
+            return self.deferred.push_back(effects); // It may build on what could not be recorded.
+        }
         let changes = changes_of(&effects);
         if !records(&effects) {
             self.noted.extend(changes);
@@ -319,8 +322,10 @@ impl Engine {
             decided.extend(self.ledger.on(Event::JobNotRecorded(key.clone(), report.clone()), now));
         }
         for effect in decided {
-            if !matches!(&effect, Effect::Work(job, _) if refused.contains_key(&job.key())) {
-                self.act(effect).await;
+            match &effect {
+                Effect::Work(job, _) if refused.contains_key(&job.key()) => {}
+                Effect::Work(..) if !self.deferred.is_empty() => self.deferred.push_back(vec![effect]),
+                _ => self.act(effect).await,
             }
         }
     }
@@ -402,6 +407,10 @@ fn shown_id(arrival: &Arrival) -> Option<ShownId> {
 /// Whether something waits for what is to be recorded.
 fn records(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::Record(_)))
+}
+
+fn is_work(effect: &Effect) -> bool {
+    matches!(effect, Effect::Work(..))
 }
 
 fn changes_of<'a>(effects: impl IntoIterator<Item = &'a Effect>) -> Vec<Change> {

@@ -239,3 +239,41 @@ async fn what_another_node_uses_by_now_is_not_taken_back() {
     assert_eq!(names(&core).await.len(), 1, "it is there");
     assert!(core.mounts.at("/mnt/a").is_none());
 }
+
+#[tokio::test]
+async fn what_could_not_be_recorded_is_recorded_before_the_next_job_at_its_place_begins() {
+    let limits = Limits { workers: 2, ..Limits::default() };
+    let core = Core::new(limits).await;
+    for (id, path) in [("1", "/mnt/hangs"), ("2", "/mnt/a")] {
+        core.send(&create(id, path)).await;
+        core.answers_to(id, 2).await;
+    }
+    core.mounts.panics.store(true, Ordering::SeqCst);
+    core.send(&delete("3", "/mnt/hangs")).await;
+    core.answers_to("3", 2).await;
+    core.mounts.panics.store(false, Ordering::SeqCst);
+    core.mounts.gate_is_closed.store(true, Ordering::SeqCst);
+    core.clock.0.fetch_add(limits.undo_milliseconds, Ordering::SeqCst);
+    wait_for(|| core.mounts.waiting.load(Ordering::SeqCst) == 1, || "not being undone".to_owned()).await;
+    // One worker hangs. The other deletes, and what follows is for whoever comes first.
+    *core.journal.fails_for.lock().unwrap() = Some(|change| matches!(change, Change::DropAttachment(_)));
+    core.containers.gate_is_closed.store(true, Ordering::SeqCst);
+    core.send(&delete("4", "/mnt/a")).await;
+    core.send(&create("5", "/mnt/b")).await;
+    core.send(&create("6", "/mnt/a")).await;
+    core.containers.open_gate();
+    let refusals = || core.journal.refusals.load(Ordering::SeqCst);
+    wait_for(|| 0 < refusals(), || "the delete does not end".to_owned()).await;
+    core.clock.0.fetch_add(limits.undo_milliseconds, Ordering::SeqCst);
+    let (enough, tried) = (refusals() + 3, || format!("tried {} times", refusals()));
+    wait_for(|| enough <= refusals(), tried).await;
+    core.mounts.open_gate();
+    wait_for(|| enough + 2 <= refusals(), tried).await;
+    *core.journal.fails_for.lock().unwrap() = None;
+    assert_eq!(core.answers_to("6", 2).await, ["PENDING", "DONE"]);
+    let is_there = |path: &str| {
+        core.mounts.at(path).is_some()
+            && core.journal.contents().attachments.iter().any(|found| found.mount_point == at(path))
+    };
+    assert!(is_there("/mnt/a"), "{:?}", core.journal.contents().attachments);
+}
