@@ -44,7 +44,8 @@ pub trait VolumeStore: Send + Sync {
     /// Makes sure that nothing is called `name`, and that its room is free. The caller has detached it.
     ///
     /// # Errors
-    /// `in-use` when something still holds it: then nothing has changed. `damaged`, `store-unavailable`.
+    /// `in-use` when something still holds it: then nothing has changed. `damaged`, `store-unavailable`. One that is
+    /// not undone ([`Failure::is_undone`]) came when the end was decided: what is left is not the volume any more.
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure>;
 
     /// Destroys `volume`, which an attempt that failed has made, unless another may use it by now: another node that

@@ -4,14 +4,14 @@ use crate::names;
 use crate::support::{Core, create, job, wait_for};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{CreateRequest, Job, JobRequest, Target};
+use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Target};
 use dvs_domain::ledger::Limits;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
 use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, TakenBack, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::volume::{Entry, Mode, StoreDescription, Usage, Volume};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -25,6 +25,7 @@ struct FarStore {
     answers: AtomicBool,
     calls: AtomicUsize,
     time_is_over: Notify,
+    made: Mutex<Vec<Volume>>,
 }
 
 impl FarStore {
@@ -68,20 +69,28 @@ impl VolumeStore for FarStore {
         }
     }
 
-    async fn create(&self, _: &Volume) -> Result<Created, Failure> {
-        self.reach().await.map(|()| Created::New)
+    async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
+        self.reach().await?;
+        self.made.lock().unwrap().push(volume.clone());
+        Ok(Created::New)
     }
 
-    async fn destroy(&self, _: &VolumeName) -> Result<Destroyed, Failure> {
-        self.reach().await.map(|()| Destroyed::NothingThere)
+    /// Breaks off when it has begun, and leaves something under the name.
+    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+        self.reach().await?;
+        let left = Failure::new(FailureCode::Internal, format!("half of `{name}` is left"));
+        Err(Failure::new(FailureCode::StoreUnavailable, "the server went away").undo_failed(left))
     }
 
     async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
         self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
     }
 
-    async fn look_up(&self, _: &VolumeName) -> Result<Option<Entry>, Failure> {
-        self.reach().await.map(|()| None)
+    async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
+        self.reach().await?;
+        let made = self.made.lock().unwrap();
+        let found = made.iter().find(|volume| volume.spec.id.name == *name);
+        Ok(found.map(|volume| Entry::Sound(Box::new(volume.clone()))))
     }
 
     async fn list(&self) -> Result<Vec<Entry>, Failure> {
@@ -184,4 +193,20 @@ async fn a_store_that_has_long_been_back_does_everything_that_arrives_at_once() 
     for name in &jobs {
         assert_eq!(core.answers_to(name, 2).await, ["PENDING", "DONE"]);
     }
+}
+
+#[tokio::test]
+async fn a_delete_that_its_store_has_begun_counts_although_something_is_left() {
+    let far = Arc::new(FarStore::default());
+    far.answers.store(true, Ordering::SeqCst);
+    let core = Core::beside(far.clone()).await;
+    let made = create_named(Some("far"), "made");
+    core.send(&made).await;
+    assert_eq!(core.answers_to("made", 2).await, ["PENDING", "DONE"]);
+    let target = made.request.target().clone();
+    core.send(&job("gone", JobRequest::Delete(DeleteRequest { target }))).await;
+    assert!(core.answers_to("gone", 2).await[1].starts_with("FAILED store-unavailable"));
+    core.send(&made).await;
+    let said = core.answers_to("made", 3).await;
+    assert!(said[2].starts_with("FAILED job-id-reused"), "what it has made is not what it was: {said:?}");
 }

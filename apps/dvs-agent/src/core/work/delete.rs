@@ -235,7 +235,7 @@ enum NotDestroyed {
     Untouched(Stop),
     /// Its end was decided: what failed came after.
     Late(Failure, VolumeId),
-    /// The store does not say.
+    /// The store does not say, or not how much of it is left.
     Unknown(Failure, VolumeId),
 }
 
@@ -254,6 +254,10 @@ async fn destroy(store: &dyn VolumeStore, id: &VolumeId, control: &JobControl) -
         return Err(NotDestroyed::Untouched(Stop::ABANDONED));
     }
     let Err(failure) = store.destroy(&id.name).await else { return Ok(()) };
+    if !failure.is_undone() {
+        // It says that it has decided; whether the volume can still be looked up says nothing then.
+        return Err(NotDestroyed::Unknown(failure, id.clone()));
+    }
     Err(match store.look_up(&id.name).await {
         Ok(Some(_)) => NotDestroyed::Untouched(failure.into()),
         Ok(None) => NotDestroyed::Late(failure, id.clone()),
