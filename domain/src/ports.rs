@@ -48,8 +48,9 @@ pub trait VolumeStore: Send + Sync {
     /// not undone ([`Failure::is_undone`]) came when the end was decided: what is left is not the volume any more.
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure>;
 
-    /// Destroys `volume`, which an attempt that failed has made, unless another may use it by now: another node that
-    /// saw it has said that it is there. Where nobody else can have seen it this is [`VolumeStore::destroy`].
+    /// Destroys `volume`, which an attempt on this node that failed has made, unless another may use it by now: another
+    /// node has made it for the same job, or has said that it is there. Where no other node can reach it this is
+    /// [`VolumeStore::destroy`].
     ///
     /// # Errors
     /// As [`VolumeStore::destroy`].

@@ -1,5 +1,5 @@
-//! Builds everything optimised and hands over to the programs that measure, `dvs-bench` of the features, and with
-//! `--nfs` `dvs-bench-nfs`.
+//! Builds everything optimised and hands over to the programs that measure, `dvs-bench` and `dvs-bench-nfs` of the
+//! features: to both, or with arguments to one of them.
 
 use std::process::ExitCode;
 
@@ -24,10 +24,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     let mosquitto = image::program()?;
     run::shown(&mut workspace.cargo(["build", "--release", "-p", "dvs", "-p", "dvs-features", "--bins"]))?;
     let _turn = Turn::take()?;
-    if let Some(at) = arguments.iter().position(|argument| argument == NFS) {
-        let arguments = [&arguments[..at], &arguments[at + 1..]].concat();
+    let nfs = |arguments: &[String]| {
         let mut command = run::program(workspace.program("release", "dvs-bench-nfs"));
-        return run::handed_over(command.current_dir(workspace.root()).args(arguments));
+        run::handed_over(command.current_dir(workspace.root()).args(arguments))
+    };
+    if let Some(at) = arguments.iter().position(|argument| argument == NFS) {
+        return nfs(&[&arguments[..at], &arguments[at + 1..]].concat());
     }
     let mut command = run::program(workspace.program("release", "dvs-bench"));
     command
@@ -35,5 +37,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         .args(arguments)
         .env("DVS_BIN", workspace.program("release", "dvs"))
         .env(PROGRAM_VARIABLE, mosquitto);
-    run::handed_over(&mut command)
+    let jobs = run::handed_over(&mut command)?;
+    if !arguments.is_empty() {
+        return Ok(jobs);
+    }
+    let nfs = nfs(&[])?;
+    Ok(if jobs == ExitCode::SUCCESS { nfs } else { jobs })
 }

@@ -43,9 +43,9 @@ enum Command {
     Ci,
     /// Runs the features against a real broker and the real agent
     E2e(e2e::Options),
-    /// Measures jobs against the same work done in a shell and by bare system calls
+    /// Measures jobs against the same work done in a shell and by bare system calls, and the NFS store
     Bench {
-        /// Handed to the measuring program as they are; `--nfs` measures the NFS store
+        /// Handed to the measuring program as they are; `--nfs` measures the NFS store alone
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

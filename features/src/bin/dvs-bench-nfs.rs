@@ -93,6 +93,8 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
         println!("{what:58} {figure:9.2}  {}", if is_good { "" } else { "MISSED" });
     };
 
+    let (volumes, late) = (line.volumes, DELAY.as_secs_f64() * 1000.0);
+    println!("{volumes} volumes on nfs-ganesha; each answer is {late} ms on its way, as from another host");
     let (calls, begun) = (store.calls(), Instant::now());
     for number in 0..line.volumes {
         store.create(&volume(&store, &format!("v{number:05}"))?).await.map_err(broken)?;
