@@ -20,7 +20,7 @@ use uuid::Uuid;
 const TEMPLATES_MAX: usize = 8;
 
 /// How much of an image that was formatted is looked at: beyond that it is no template. An ext4 of 5 GiB has 0.2
-/// MiB, one of 1 TiB 17 MiB.
+/// MiB, one of 1 TiB 12 MiB.
 const TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 
 /// The unit in which zeroes are left out: the holes of a new image read as such.
