@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     last: Mutex<Option<Left>>,
     /// Something of this node's may have to be cleared away.
     is_untidy: AtomicBool,
+    /// The server has answered since the clearing away that runs was begun.
+    is_asked_to_tidy: AtomicBool,
     is_sweeping: AtomicBool,
 }
 
@@ -82,6 +84,7 @@ impl Shared {
             search: Mutex::default(),
             last: Mutex::default(),
             is_untidy: AtomicBool::new(true),
+            is_asked_to_tidy: AtomicBool::new(false),
             is_sweeping: AtomicBool::new(false),
         }
     }
@@ -204,6 +207,7 @@ impl Shared {
     /// Clears away what unfinished work has left, beside everything else, once there is something and the server
     /// answers.
     pub(crate) fn tidy(self: &Arc<Self>) {
+        self.is_asked_to_tidy.store(true, Ordering::Release);
         if self.settings.read_only || !self.is_untidy.load(Ordering::Acquire) {
             return;
         }
@@ -213,14 +217,16 @@ impl Shared {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             shared.is_untidy.store(false, Ordering::Release);
+            shared.is_asked_to_tidy.store(false, Ordering::Release);
             let swept = sweep::sweep(&shared).await;
             if let Err(failure) = &swept {
                 shared.is_left_untidy();
                 tracing::warn!(store = %shared.name, "cannot clear away: {}", failure.chain());
             }
             shared.is_sweeping.store(false, Ordering::Release);
-            if swept.is_ok() {
-                shared.tidy(); // Something may have been left meanwhile.
+            // Something may have been left meanwhile, or the server be back.
+            if swept.is_ok() || shared.is_asked_to_tidy.load(Ordering::Acquire) {
+                shared.tidy();
             }
         });
     }
@@ -240,9 +246,17 @@ impl Work {
     /// The folders of the store, made if they are missing; `None` where they are missing and cannot be made because
     /// nothing may be changed: then there are no volumes.
     pub(crate) async fn folders_if_there(&self) -> Result<Option<Folders>, Problem> {
+        let folders = self.prepared().await?;
+        if folders.is_some() {
+            self.shared.tidy();
+        }
+        Ok(folders)
+    }
+
+    /// As [`Self::folders_if_there`], for what clears away.
+    pub(crate) async fn prepared(&self) -> Result<Option<Folders>, Problem> {
         let known = self.shared.folders.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if known.is_some() {
-            self.shared.tidy();
             return Ok(known);
         }
         let root = self.root().await.at("reach the server")?;
@@ -250,7 +264,6 @@ impl Work {
         let (Some(volumes), Some(metadata)) = (volumes?, metadata?) else { return Ok(None) };
         let folders = Folders { volumes, metadata };
         *self.shared.folders.lock().unwrap_or_else(PoisonError::into_inner) = Some(folders.clone());
-        self.shared.tidy();
         Ok(Some(folders))
     }
 

@@ -41,7 +41,7 @@ impl Left {
 pub(crate) async fn sweep(shared: &Arc<Shared>) -> Result<(), Failure> {
     let told = |problem: Problem| problem.told(&shared.name, &shared.settings);
     let work = shared.work(shared.settings.timeout);
-    let Some(folders) = work.folders_if_there().await.map_err(told)? else { return Ok(()) };
+    let Some(folders) = work.prepared().await.map_err(told)? else { return Ok(()) };
     let settled = tokio::time::timeout(shared.long(), settle_all(&work, &folders)).await;
     let settled = settled.unwrap_or_else(|_| Err(not_all(shared)));
     // Last, and with a limit of its own: it takes as long as there are volumes.

@@ -1,6 +1,7 @@
 //! The seam over a folder of this host, so that the store is tested without a server. A script makes calls fail at a
 //! moment of choice, with the call or only its answer lost, as when a server or the agent dies there.
 
+use super::script::{Lost, Script, Way};
 use super::{
     Attributes, Bookmark, Export, Fault, Found, Handle, Listed, Name, Owner, Page, Place, Target, TargetError,
 };
@@ -30,136 +31,6 @@ struct Folder {
     script: Arc<Script>,
 }
 
-/// What is lost when a call fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// The call: nothing was done.
-    Call,
-    /// The answer: it was done.
-    Answer,
-}
-
-/// Why a call is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The server has no room left.
-    NoRoom,
-    /// Nothing may be changed.
-    ReadOnly,
-    /// Nobody may do it.
-    Denied,
-    /// The handle leads nowhere any more.
-    Stale,
-}
-
-impl From<Refusal> for Fault {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NoRoom => Self::NoSpace,
-            Refusal::ReadOnly => Self::ReadOnly,
-            Refusal::Denied => Self::Refused,
-            Refusal::Stale => Self::Stale,
-        }
-    }
-}
-
-/// When calls fail.
-#[derive(Debug, Default)]
-pub struct Script {
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    calls: u64,
-    is_away: bool,
-    dies_at: Option<(u64, Lost)>,
-    refuses_at: Option<u64>,
-    refuses_renames: Option<Refusal>,
-    refuses_below: Option<(PathBuf, Refusal)>,
-}
-
-/// What becomes of a call.
-enum Way {
-    Done,
-    Lost(Lost),
-    Refused,
-}
-
-impl Script {
-    /// After so many more calls the next one is lost, and every one after it fails, until [`Script::revive`].
-    pub fn die_after(&self, calls: u64, lost: Lost) {
-        let mut state = self.state();
-        state.dies_at = Some((state.calls + calls, lost));
-    }
-
-    /// After so many more calls the next one, and only that one, is refused by the server for lack of room.
-    pub fn refuse_after(&self, calls: u64) {
-        let mut state = self.state();
-        state.refuses_at = Some(state.calls + calls);
-    }
-
-    /// Every rename is refused from now on.
-    pub fn refuse_renames(&self, refusal: Refusal) {
-        self.state().refuses_renames = Some(refusal);
-    }
-
-    /// Every call about `path`, and what is below, is refused from now on.
-    pub fn refuse_below(&self, path: &Path, refusal: Refusal) {
-        self.state().refuses_below = Some((path.to_owned(), refusal));
-    }
-
-    /// Calls fail as if no server were there.
-    pub fn go_away(&self) {
-        self.state().is_away = true;
-    }
-
-    /// Calls are done again.
-    pub fn revive(&self) {
-        let mut state = self.state();
-        state.is_away = false;
-        state.dies_at = None;
-        state.refuses_at = None;
-        state.refuses_renames = None;
-        state.refuses_below = None;
-    }
-
-    /// How many calls there were.
-    pub fn calls(&self) -> u64 {
-        self.state().calls
-    }
-
-    fn next(&self) -> Way {
-        let mut state = self.state();
-        let call = state.calls;
-        state.calls += 1;
-        if state.is_away {
-            return Way::Lost(Lost::Call);
-        }
-        if state.refuses_at == Some(call) {
-            return Way::Refused;
-        }
-        match state.dies_at {
-            Some((at, lost)) if at <= call => {
-                state.is_away = true;
-                Way::Lost(lost)
-            }
-            _ => Way::Done,
-        }
-    }
-
-    fn admit(&self, path: PathBuf) -> Result<PathBuf, Fault> {
-        match &self.state().refuses_below {
-            Some((refused, refusal)) if path.starts_with(refused) => Err((*refusal).into()),
-            _ => Ok(path),
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl FolderExport {
     pub(crate) fn new(root: PathBuf, script: Arc<Script>) -> Self {
         Self { folder: Arc::new(Folder { root, paths: Mutex::default(), script }) }
@@ -187,17 +58,15 @@ impl Folder {
     ) -> Result<T, TargetError> {
         // Where a real call would wait, others get their turn.
         tokio::task::yield_now().await;
-        let lost = || Fault::Unreachable("connection refused".to_owned());
-        let result = match self.script.next() {
-            Way::Done => work(),
-            Way::Refused => Err(Fault::NoSpace),
-            Way::Lost(Lost::Call) => Err(lost()),
+        match self.script.next() {
+            Way::Done => work().map_err(|fault| TargetError { call, fault }),
+            Way::Refused => Err(TargetError { call, fault: Fault::NoSpace }),
+            Way::Lost(Lost::Call) => lost(call),
             Way::Lost(Lost::Answer) => {
                 let _done = work();
-                Err(lost())
+                lost(call)
             }
-        };
-        result.map_err(|fault| TargetError { call, fault })
+        }
     }
 
     fn path(&self, handle: &Handle) -> Result<PathBuf, Fault> {
@@ -320,9 +189,7 @@ impl Target for Folder {
 
     async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TargetError> {
         self.call("rename", || {
-            if let Some(refusal) = self.script.state().refuses_renames {
-                return Err(refusal.into());
-            }
+            self.script.admit_rename()?;
             let (from, to) = (self.at(from.0, from.1)?, self.at(to.0, to.1)?);
             fs::rename(&from, &to).map_err(|error| fault(&error))?;
             self.moved(&from, &to);
@@ -332,6 +199,9 @@ impl Target for Folder {
     }
 
     async fn list(&self, folder: &Handle, from: Option<Bookmark>) -> Result<Page, TargetError> {
+        if self.script.wait_if_held().await {
+            return lost("list a folder");
+        }
         self.call("list a folder", || {
             let folder = self.path(folder)?;
             let listed = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
@@ -380,6 +250,10 @@ impl Target for Folder {
         })
         .await
     }
+}
+
+fn lost<T>(call: &'static str) -> Result<T, TargetError> {
+    Err(TargetError { call, fault: Fault::Unreachable("connection refused".to_owned()) })
 }
 
 fn or_none<T>(result: Result<T, Fault>) -> Result<Option<T>, Fault> {

@@ -7,6 +7,8 @@
 mod client;
 #[cfg(feature = "testing")]
 pub(crate) mod folder;
+#[cfg(feature = "testing")]
+pub(crate) mod script;
 pub(crate) mod wire;
 
 pub(crate) use client::NfsExport;

@@ -17,7 +17,7 @@ pub mod counting;
 pub mod decoding;
 pub mod ganesha;
 
-pub use crate::target::folder::{Lost, Refusal, Script};
+pub use crate::target::script::{Lost, Refusal, Script};
 
 /// A port at which a connection is not made in this time drops what comes.
 const FULL_AFTER: Duration = Duration::from_millis(200);
