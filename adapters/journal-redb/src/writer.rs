@@ -7,6 +7,7 @@ use dvs_domain::job::JobKind;
 use dvs_domain::ledger::Phase;
 use dvs_domain::ports::{Change, Remembered};
 use std::panic::AssertUnwindSafe;
+use std::thread;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many commits are made durable together.
@@ -50,6 +51,9 @@ impl Writer {
                 }
                 Message::Commit { changes, reply } => {
                     let mut group = vec![Waiting { changes, reply }];
+                    // Others that are about to commit share this one, and its wait for the disk. Where nobody waits
+                    // for the processor this takes no time.
+                    thread::yield_now();
                     while group.len() < GROUP_COMMITS_MAX {
                         match self.messages.try_recv() {
                             Ok(Message::Commit { changes, reply }) => group.push(Waiting { changes, reply }),
