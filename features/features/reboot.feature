@@ -79,13 +79,13 @@ Feature: After a reboot everything is back, or told
     And nothing is left
 
   @loop
-  Scenario: The disk of the store is not mounted, and its volumes are neither forgotten nor made anew
+  Scenario Outline: The disk of the store is not mounted, and its volumes are neither forgotten nor made anew
     Given a running agent
     And a volume of 16 MiB at "a" named "a"
     And a file at "a/precious"
     When the agent is stopped
     And everything is unmounted and detached by hand
-    And the store's folder is away
+    And the store's folder is away, and <below> is in its place
     And the agent starts
     Then "a" is guarded
     When a delete job for "a" is sent
@@ -98,6 +98,11 @@ Feature: After a reboot everything is back, or told
     And the agent starts
     Then a volume is attached at "a"
     And the file "a/precious" is as it was
+
+    Examples:
+      | below           |
+      | an empty folder |
+      | an old store    |
 
   @loop
   Scenario: A device that nobody mounts, left by whatever was killed, is used and not doubled

@@ -9,6 +9,7 @@ use crate::lock::InstanceLock;
 use crate::node_id;
 use crate::places;
 use crate::room;
+use crate::store_id::Identity;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ledger::{Effect, Ledger};
 use dvs_domain::mount_point::MountPoint;
@@ -24,9 +25,6 @@ use dvs_store_nfs::{NfsStore, ThisNode};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use url::Url;
-
-/// What each store that is in a folder keeps in there from its first opening on.
-const VOLUMES: &str = "volumes";
 
 /// The scheme of stores that several nodes share.
 const NFS: &str = "nfs";
@@ -70,7 +68,10 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
     let stores: Result<Vec<_>, _> = settings
         .stores
         .iter()
-        .map(|(name, url)| open_now_or_later(name, url, node.as_ref(), has_volumes(name)))
+        .map(|(name, url)| {
+            let identity = room::folder_of(url).map(|folder| Identity::new(name, folder, &settings.state));
+            open_now_or_later(name, url, node.as_ref(), identity, has_volumes(name))
+        })
         .collect();
     let stores = Arc::new(Stores::new(stores?)?);
     let node = Arc::new(Node::new(Arc::clone(&journal), remembered.attachments.clone()));
@@ -129,7 +130,7 @@ pub fn open_store(
 }
 
 /// The store that `url` describes, also when it cannot be opened now: then it is opened by the first call that can.
-/// One that `has_volumes` is there already, and never made.
+/// One that `has_volumes` is the one that was there before, and never made.
 ///
 /// # Errors
 /// `bad-request` for a URL that describes none.
@@ -137,13 +138,19 @@ fn open_now_or_later(
     name: &StoreName,
     url: &Url,
     node: Option<&ThisNode>,
+    identity: Option<Identity>,
     has_volumes: bool,
 ) -> Result<Arc<dyn VolumeStore>, Failure> {
-    let open = move |name: &StoreName, url: &Url, node: Option<&ThisNode>| {
-        if has_volumes {
-            refuse_absent(name, url)?;
+    let open = move |name: &StoreName, url: &Url, node: Option<&ThisNode>| -> Result<_, Failure> {
+        if let Some(identity) = identity.as_ref().filter(|_| has_volumes) {
+            identity.refuse_absent()?;
+            identity.refuse_another()?;
         }
-        open_store(name, url, node)
+        let opened = open_store(name, url, node)?;
+        if let Some(identity) = &identity {
+            identity.keep();
+        }
+        Ok(opened)
     };
     match (open(name, url, node), LocalKind::of(url)) {
         (Err(failure), Some(kind)) if failure.code() != FailureCode::BadRequest => {
@@ -154,22 +161,6 @@ fn open_now_or_later(
         }
         (opened_or_refused, _) => opened_or_refused,
     }
-}
-
-/// Where the disk of a store is not mounted, an empty store would be made in its place: its volumes would be taken for
-/// destroyed, and new ones would hide them.
-fn refuse_absent(name: &StoreName, url: &Url) -> Result<(), Failure> {
-    let Some(volumes) = room::folder_of(url).map(|folder| folder.join(VOLUMES)) else { return Ok(()) };
-    if volumes.is_dir() {
-        return Ok(());
-    }
-    let detail = format!(
-        "volumes of store `{name}` are attached on this node, and `{}` is not there",
-        volumes.display()
-    );
-    Err(Failure::new(FailureCode::StoreUnavailable, detail).with_hint(
-        "mount the store's file system and restart the agent, or make that folder if its volumes are lost",
-    ))
 }
 
 /// Whether this process may mount.
@@ -190,7 +181,6 @@ impl Clock for SystemClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dvs_domain::names::VolumeName;
 
     #[test]
     fn a_store_that_cannot_be_opened_is_left_for_later_and_a_wrong_url_is_refused() {
@@ -199,7 +189,8 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let name = StoreName::new("x").unwrap();
         let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
-        let open = |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), Some(&node), false);
+        let open =
+            |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), Some(&node), None, false);
         for kind in ["fake", "loop"] {
             let late = open(format!("{kind}://{}/below", file.display())).unwrap();
             assert_eq!((late.describe().name, late.describe().kind), (name.clone(), kind));
@@ -214,19 +205,42 @@ mod tests {
             assert_eq!(open(url).err().map(|failure| failure.code()), Some(FailureCode::BadRequest));
         }
     }
+
     #[tokio::test]
     async fn a_store_that_has_volumes_is_awaited_and_never_made_anew() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let (name, volume) = (StoreName::new("x").unwrap(), VolumeName::new("v").unwrap());
+        let name = StoreName::new("x").unwrap();
         for kind in ["fake", "loop"] {
-            let url = Url::parse(&format!("{kind}://{}/{kind}", folder.path().display())).unwrap();
-            let store = open_now_or_later(&name, &url, None, true).unwrap();
-            let refused = store.look_up(&volume).await.unwrap_err();
+            let (disk, away) = (folder.path().join(kind), folder.path().join("away"));
+            let url = Url::parse(&format!("{kind}://{}", disk.display())).unwrap();
+            let open = |has_volumes| {
+                let identity = Identity::new(&name, disk.clone(), folder.path());
+                open_now_or_later(&name, &url, None, Some(identity), has_volumes).unwrap()
+            };
+            let absent = open(true);
+            let refused = absent.list().await.unwrap_err();
             assert_eq!(refused.code(), FailureCode::StoreUnavailable, "{}", refused.chain());
-            assert!(!folder.path().join(kind).exists());
-            open_now_or_later(&name, &url, None, false).unwrap();
-            let store = open_now_or_later(&name, &url, None, true).unwrap();
-            assert!(store.look_up(&volume).await.unwrap().is_none(), "it is there, and empty");
+            assert!(!disk.exists());
+            open(false);
+            assert_eq!(open(true).list().await.unwrap(), [], "it is there, and empty");
+
+            // What lies below where its disk is mounted is another, whatever it looks like.
+            std::fs::rename(&disk, &away).unwrap();
+            for has_id in [false, true] {
+                std::fs::create_dir_all(disk.join("volumes")).unwrap();
+                if has_id {
+                    std::fs::write(disk.join("id"), "0".repeat(32)).unwrap();
+                }
+                let refused = open(true).list().await.unwrap_err();
+                assert_eq!(refused.code(), FailureCode::StoreUnavailable, "{}", refused.chain());
+                assert!(refused.hint().is_some_and(|hint| hint.contains("mount")), "{}", refused.chain());
+            }
+            std::fs::remove_dir_all(&disk).unwrap();
+            std::fs::rename(&away, &disk).unwrap();
+            assert_eq!(open(true).list().await.unwrap(), [], "it is back");
+            std::fs::remove_dir_all(&disk).unwrap();
+            open(false);
+            assert_eq!(open(true).list().await.unwrap(), [], "a new one, of which nothing was attached");
         }
     }
 }

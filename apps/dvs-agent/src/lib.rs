@@ -6,6 +6,7 @@ pub mod compose;
 pub mod config;
 pub mod core;
 mod daemon;
+mod drawn_id;
 mod engines;
 mod failpoint;
 mod late_store;
@@ -15,5 +16,6 @@ mod node_id;
 mod places;
 mod room;
 pub mod socket;
+mod store_id;
 
 pub use life::{attach, run};

@@ -139,18 +139,20 @@ async fn the_image_is_lost(world: &mut World, name: String) -> Step {
     Ok(fs::remove_file(image_of(world, &name)).context("cannot remove the image")?)
 }
 
-#[when("the store's folder is away")]
-async fn the_store_is_away(world: &mut World) -> Step {
+#[when(regex = "^the store's folder is away, and an (empty folder|old store) is in its place$")]
+async fn the_store_is_away(world: &mut World, below: String) -> Step {
     let (there, away) = (world.store_folder(), world.folder.join("away"));
+    let folders: &[&str] = if below == "old store" { &["volumes", "staging"] } else { &[] };
     Ok(fs::rename(&there, &away)
         .and_then(|()| fs::create_dir(&there))
-        .context("cannot put an empty folder in the store's place")?)
+        .and_then(|()| folders.iter().try_for_each(|folder| fs::create_dir(there.join(folder))))
+        .with_context(|| format!("cannot put an {below} in the store's place"))?)
 }
 
 #[when("the store's folder is back")]
 async fn the_store_is_back(world: &mut World) -> Step {
     let (there, away) = (world.store_folder(), world.folder.join("away"));
-    Ok(fs::remove_dir(&there)
+    Ok(fs::remove_dir_all(&there)
         .and_then(|()| fs::rename(&away, &there))
         .context("cannot put the store's folder back")?)
 }
