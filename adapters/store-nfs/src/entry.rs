@@ -89,6 +89,7 @@ pub(crate) async fn find(work: &Work, name: &VolumeName) -> Result<State, Proble
     let Some(folders) = work.folders_if_there().await? else { return Ok(State::Absent) };
     let state = find_in(work, &folders, name).await?;
     state.tidy_if_damaged(work);
+    work.shared.listing.correct(name, &state);
     Ok(state)
 }
 
@@ -132,7 +133,8 @@ async fn is_still(work: &Work, folders: &Folders, name: &Name, found: &Found) ->
     Ok(now.is_some_and(|now| now.attributes.file == found.attributes.file))
 }
 
-async fn read(
+/// What is in the two folders of `name`, or in the one, and nothing in the other's place.
+pub(crate) async fn read(
     work: &Work,
     folders: &Folders,
     name: &VolumeName,

@@ -17,6 +17,8 @@ pub(crate) const RECORD: &str = "record";
 pub(crate) const LEGACY_RECORD: &str = "DockerMetaData";
 /// The mark of who is destroying a volume.
 pub(crate) const DELETING: &str = "deleting";
+/// What a node has found when it listed, beside the folders of the volumes: for others, who need not read all that.
+pub(crate) const LIST: &str = ".list";
 /// What the name of a node's claim begins with.
 const ATTACHED: &str = "attached.";
 /// What the name of the word begins with by which a node says that it has told somebody of a volume.
@@ -48,6 +50,11 @@ pub(crate) fn seen(node: &NodeId) -> Result<Name, TargetError> {
 /// The node that says so by a file.
 pub(crate) fn seer(file: &Name) -> Option<NodeId> {
     NodeId::new(file.as_str()?.strip_prefix(SEEN)?).ok()
+}
+
+/// The file in which `node` writes what is then put in the place of the list.
+pub(crate) fn staged_list(node: &NodeId) -> Result<Name, TargetError> {
+    name(&format!("{LIST}-{node}"))
 }
 
 /// What becomes of something that has no volume's name.
@@ -139,8 +146,19 @@ mod tests {
         for bad in ["..", "../x", "a/b", "", &"n".repeat(300), "a\0b", "a\nb", ".", "-rf", "a b", "\u{e9}"] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
-        for good in [VOLUMES, METADATA, RECORD, LEGACY_RECORD, DELETING, "a.b-c_d", ".new-a"] {
+        for good in [VOLUMES, METADATA, RECORD, LEGACY_RECORD, DELETING, LIST, "a.b-c_d", ".new-a"] {
             assert!(name(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn no_volume_and_nothing_that_is_made_or_removed_is_called_as_the_list_is() {
+        let node = NodeId::new("0123456789abcdef0123456789abcdef").unwrap();
+        for name in [name(LIST).unwrap(), staged_list(&node).unwrap()] {
+            let text = name.as_str().unwrap();
+            assert!(VolumeName::new(text).is_err(), "{text}");
+            assert_eq!(Temporary::parse(text), None, "{text}");
+            assert_eq!((claimant(&name), seer(&name)), (None, None), "{text}");
         }
     }
 

@@ -151,6 +151,8 @@ pub(crate) async fn release(work: &Work, name: &VolumeName, node: &NodeId) -> Re
         }
     }
     let folders = work.folders().await?;
+    // Nobody needs it, and it is in nobody's way.
+    let _left = work.remove_file(&folders.metadata, &layout::staged_list(node).at(step)?).await;
     for temporary in sweep::left_by(work, &folders, node).await? {
         if temporary.volume == *name {
             sweep::settle_temporary(work, &folders, &temporary).await?;

@@ -5,7 +5,7 @@ use crate::layout::{Fate, Temporary};
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{JobKey, JobKind};
-use dvs_domain::names::{JobId, SenderId, VolumeName};
+use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{Mode, Volume, VolumeId, VolumeSpec};
@@ -46,14 +46,16 @@ struct RecordJson {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VolumeJson {
+pub(crate) struct VolumeJson {
     store: String,
-    name: String,
+    pub(crate) name: String,
     mebibytes: u64,
     uid: u32,
     gid: u32,
     mode: String,
-    made_as: String,
+    /// Always there in a record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_as: Option<String>,
     made_by: Option<JobJson>,
     made_at_milliseconds: u64,
 }
@@ -68,23 +70,7 @@ struct JobJson {
 
 /// What is written for `volume`, whose directory is made as `made_as`.
 pub(crate) fn encode(volume: &Volume, made_as: &Temporary) -> Result<Vec<u8>, Failure> {
-    let spec = &volume.spec;
-    let made_by = volume.made_by.as_ref().map(|job| JobJson {
-        sender: job.sender.as_str().to_owned(),
-        kind: job.kind.as_str().to_owned(),
-        id: job.id.as_str().to_owned(),
-    });
-    let volume = VolumeJson {
-        store: spec.id.store.as_str().to_owned(),
-        name: spec.id.name.as_str().to_owned(),
-        mebibytes: spec.size.mebibytes(),
-        uid: spec.uid,
-        gid: spec.gid,
-        mode: spec.mode.to_string(),
-        made_as: made_as.to_string(),
-        made_by,
-        made_at_milliseconds: volume.made_at.0,
-    };
+    let volume = VolumeJson { made_as: Some(made_as.to_string()), ..VolumeJson::of(volume) };
     let sha256 = checksum(&volume).map_err(cannot_encode)?;
     let copy = serde_json::to_vec_pretty(&RecordJson { version: VERSION, volume, sha256 });
     let mut copy = copy.map_err(cannot_encode)?;
@@ -93,6 +79,44 @@ pub(crate) fn encode(volume: &Volume, made_as: &Temporary) -> Result<Vec<u8>, Fa
     bytes.resize(COPY_BYTES.max(copy.len()), b'\n');
     bytes.extend(copy);
     Ok(bytes)
+}
+
+impl VolumeJson {
+    /// What is said of `volume`, whatever its directory was made as.
+    pub(crate) fn of(volume: &Volume) -> Self {
+        let spec = &volume.spec;
+        let made_by = volume.made_by.as_ref().map(|job| JobJson {
+            sender: job.sender.as_str().to_owned(),
+            kind: job.kind.as_str().to_owned(),
+            id: job.id.as_str().to_owned(),
+        });
+        Self {
+            store: spec.id.store.as_str().to_owned(),
+            name: spec.id.name.as_str().to_owned(),
+            mebibytes: spec.size.mebibytes(),
+            uid: spec.uid,
+            gid: spec.gid,
+            mode: spec.mode.to_string(),
+            made_as: None,
+            made_by,
+            made_at_milliseconds: volume.made_at.0,
+        }
+    }
+
+    /// The volume that it is said of. The store's name is the one that it is configured under now.
+    pub(crate) fn typed(self, store: &StoreName) -> Result<Volume, Failure> {
+        let spec = VolumeSpec {
+            id: VolumeId { store: store.clone(), name: VolumeName::new(self.name)? },
+            size: VolumeSize::from_mebibytes(self.mebibytes)?,
+            file_system: None,
+            uid: self.uid,
+            gid: self.gid,
+            mode: Mode::parse(&self.mode)?,
+            provision: None,
+        };
+        let made_by = self.made_by.map(typed_job).transpose()?;
+        Ok(Volume { spec, made_by, made_at: Timestamp(self.made_at_milliseconds) })
+    }
 }
 
 /// The volume that `bytes` record, if one of the copies is whole and about `id`; else what is wrong. The store's name
@@ -119,26 +143,13 @@ fn decode_copy(bytes: &[u8], id: &VolumeId) -> Result<Record, String> {
         return Err(format!("is of volume `{}`", record.volume.name));
     }
     // Somebody else's directory must not get the name of this volume.
-    let made_as = Temporary::parse(&record.volume.made_as)
+    let said = record.volume.made_as.as_deref().unwrap_or_default();
+    let made_as = Temporary::parse(said)
         .filter(|made_as| made_as.fate == Fate::New && made_as.volume == id.name)
-        .ok_or_else(|| format!("says that it was made as `{}`", record.volume.made_as.escape_debug()))?;
-    let volume = typed(record.volume, id);
+        .ok_or_else(|| format!("says that it was made as `{}`", said.escape_debug()))?;
+    let volume = record.volume.typed(&id.store);
     let volume = volume.map_err(|failure| format!("has a value that cannot be: {failure}"))?;
     Ok(Record { volume, made_as })
-}
-
-fn typed(json: VolumeJson, id: &VolumeId) -> Result<Volume, Failure> {
-    let spec = VolumeSpec {
-        id: VolumeId { store: id.store.clone(), name: VolumeName::new(json.name)? },
-        size: VolumeSize::from_mebibytes(json.mebibytes)?,
-        file_system: None,
-        uid: json.uid,
-        gid: json.gid,
-        mode: Mode::parse(&json.mode)?,
-        provision: None,
-    };
-    let made_by = json.made_by.map(typed_job).transpose()?;
-    Ok(Volume { spec, made_by, made_at: Timestamp(json.made_at_milliseconds) })
 }
 
 fn typed_job(job: JobJson) -> Result<JobKey, Failure> {
@@ -184,7 +195,7 @@ pub(crate) fn decode_legacy(bytes: &[u8], name: &VolumeName) -> Result<VolumeSiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dvs_domain::names::{NodeId, StoreName};
+    use dvs_domain::names::NodeId;
 
     fn id(name: &str) -> VolumeId {
         VolumeId { store: StoreName::new("shared").unwrap(), name: VolumeName::new(name).unwrap() }

@@ -6,74 +6,20 @@ mod support;
 
 use dvs_store_nfs::testing::counting::Counting;
 use dvs_store_nfs::testing::decoding::{CALLS, GETPORT, decode};
-use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+use support::changes::{change, changed, fuzz_seconds};
 use support::hostile::good;
 
 #[global_allocator]
 static MEMORY: Counting = Counting::new();
 
-/// How long the run is, in seconds, unless it is said.
-const SECONDS_DEFAULT: u64 = 2;
 /// So many answers between two looks at the clock.
 const CASES: u32 = 2000;
 /// An answer of the largest size, what it is decoded to, and something for the test itself.
 const BYTES_MAX: usize = 8 << 20;
-/// Numbers at which decoders break.
-const NUMBERS: [u32; 14] =
-    [0, 1, 2, 3, 4, 64, 65, 255, 1024, 0xffff, 0x0003_ffff, 0x7fff_ffff, 0x8000_0000, u32::MAX];
-
-/// One change of an answer.
-#[derive(Clone, Debug)]
-enum Change {
-    Word(usize, u32),
-    Bit(usize, u8),
-    Cut(usize),
-    Insert(usize, Vec<u32>),
-    Repeat(usize, usize, usize),
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    let number = prop_oneof![(0..NUMBERS.len()).prop_map(|at| NUMBERS[at]), any::<u32>()];
-    let place = || 0..80_usize;
-    prop_oneof![
-        (place(), number.clone()).prop_map(|(at, word)| Change::Word(at, word)),
-        (0..320_usize, 0..8_u8).prop_map(|(at, bit)| Change::Bit(at, bit)),
-        (0..320_usize).prop_map(Change::Cut),
-        (place(), proptest::collection::vec(number, 1..8)).prop_map(|(at, words)| Change::Insert(at, words)),
-        (place(), 1..20_usize, 1..200_usize).prop_map(|(at, words, times)| Change::Repeat(at, words, times)),
-    ]
-}
-
-fn changed(mut bytes: Vec<u8>, change: &Change) -> Vec<u8> {
-    match change {
-        Change::Word(at, word) => {
-            if let Some(place) = bytes.get_mut(at * 4..at * 4 + 4) {
-                place.copy_from_slice(&word.to_be_bytes());
-            }
-        }
-        Change::Bit(at, bit) => {
-            if let Some(byte) = bytes.get_mut(*at) {
-                *byte ^= 1 << bit;
-            }
-        }
-        Change::Cut(at) => bytes.truncate(*at),
-        Change::Insert(at, words) => {
-            let at = (at * 4).min(bytes.len());
-            let words = words.iter().flat_map(|word| word.to_be_bytes());
-            bytes.splice(at..at, words);
-        }
-        Change::Repeat(at, words, times) => {
-            let (from, to) = ((at * 4).min(bytes.len()), ((at + words) * 4).min(bytes.len()));
-            let piece = bytes[from..to].repeat(*times);
-            bytes.splice(to..to, piece);
-        }
-    }
-    bytes
-}
-
 /// An answer as a server would send it, in fragments of some length.
 fn framed(answer: &[u8], fragment: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -99,8 +45,7 @@ fn good_answer(call: u32) -> Vec<u8> {
 
 #[test]
 fn whatever_comes_as_an_answer_does_no_harm() {
-    let seconds = std::env::var("DVS_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(SECONDS_DEFAULT));
+    let until = Instant::now() + fuzz_seconds();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for call in CALLS {
         let whole = framed(&good_answer(call), usize::MAX);

@@ -170,24 +170,6 @@ async fn a_read_only_store_gives_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_does_not_read_again_what_it_has_read_lately() {
-    let ground = Ground::new();
-    let store = ground.store(1);
-    for number in 0..30 {
-        store.create(&volume(&store, &format!("v{number:02}"))).await.unwrap();
-    }
-    support::tidy(&store).await;
-    let first = store.list().await.unwrap();
-    let calls = store.calls();
-    assert_eq!(store.list().await.unwrap(), first);
-    // Two folders of thirty entries, seven to a page.
-    assert_eq!(store.calls() - calls, 10);
-    store.destroy(&named("v07")).await.unwrap();
-    store.create(&volume(&store, "v07")).await.unwrap();
-    assert_eq!(store.list().await.unwrap(), first);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn folders_that_were_made_anew_on_the_server_are_looked_up_again() {
     let ground = Ground::new();
     let store = ground.store(1);

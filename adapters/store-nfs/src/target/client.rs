@@ -115,38 +115,10 @@ impl Target for NfsVisit {
     }
 
     async fn write_file(&self, folder: &Handle, name: &Name, content: &[u8]) -> Result<(), TargetError> {
-        let attributes =
-            sattr3 { mode: Nfs3Option::Some(FILE_MODE), size: Nfs3Option::Some(0), ..sattr3::default() };
-        let call = CREATE3args { where_: at(folder, name), how: createhow3::UNCHECKED(attributes) };
-        let made = self.call(folder, &call).await?;
-        let file = match made.obj {
-            Nfs3Option::Some(handle) => handle_of(&handle)?,
-            Nfs3Option::None => match self.look_up(folder, name).await? {
-                Some(found) => found.handle,
-                None => return Err(TargetError { call: "make a file", fault: Fault::NotThere }),
-            },
-        };
-        let mut rest = content;
-        let mut offset = 0;
-        while !rest.is_empty() {
-            let call = WRITE3args {
-                file: raw(&file),
-                offset,
-                count: u32::try_from(rest.len()).unwrap_or(u32::MAX),
-                stable: stable_how::FILE_SYNC,
-                data: Opaque::borrowed(rest),
-            };
-            let written = self.call(&file, &call).await?;
-            let fault =
-                |what: &str| TargetError { call: "write a file", fault: Fault::Nonsense(what.to_owned()) };
-            if written.committed != stable_how::FILE_SYNC {
-                return Err(fault("it does not make durable what it must"));
-            }
-            rest = match usize::try_from(written.count).ok().and_then(|count| rest.get(count..)) {
-                Some(left) if left.len() < rest.len() => left,
-                _ => return Err(fault("it has written more or less than it could")),
-            };
-            offset += u64::from(written.count);
+        let file = self.make_file(folder, name).await?;
+        let mut written = 0;
+        while let Some(rest) = content.get(written..).filter(|rest| !rest.is_empty()) {
+            written += self.write(&file, written as u64, rest, stable_how::FILE_SYNC).await?;
         }
         Ok(())
     }
@@ -174,6 +146,36 @@ impl Target for NfsVisit {
         }
         content.truncate(bytes_max as usize);
         Ok(Some(content))
+    }
+
+    async fn make_file(&self, folder: &Handle, name: &Name) -> Result<Handle, TargetError> {
+        let attributes =
+            sattr3 { mode: Nfs3Option::Some(FILE_MODE), size: Nfs3Option::Some(0), ..sattr3::default() };
+        let call = CREATE3args { where_: at(folder, name), how: createhow3::UNCHECKED(attributes) };
+        let made = self.call(folder, &call).await?;
+        match made.obj {
+            Nfs3Option::Some(handle) => handle_of(&handle),
+            Nfs3Option::None => match self.look_up(folder, name).await? {
+                Some(found) => Ok(found.handle),
+                None => Err(TargetError { call: "make a file", fault: Fault::NotThere }),
+            },
+        }
+    }
+
+    async fn write_part(&self, file: &Handle, offset: u64, content: &[u8]) -> Result<usize, TargetError> {
+        self.write(file, offset, content, stable_how::UNSTABLE).await
+    }
+
+    async fn read_part(
+        &self,
+        file: &Handle,
+        offset: u64,
+        bytes_max: u32,
+    ) -> Result<(Vec<u8>, bool), TargetError> {
+        let read = self.call(file, &READ3args { file: raw(file), offset, count: bytes_max }).await?;
+        let mut content = read.data.into_owned();
+        content.truncate(bytes_max as usize);
+        Ok((content, read.eof))
     }
 
     /// A link is made whole or not at all, in one call, and never replaces anything.
@@ -254,6 +256,33 @@ impl NfsVisit {
             return Ok(());
         }
         Err(TargetError { call: "set owner and mode", fault: Fault::Refused })
+    }
+
+    /// Writes some of `content`, as durably as `stable` says, and says how many bytes.
+    async fn write(
+        &self,
+        file: &Handle,
+        offset: u64,
+        content: &[u8],
+        stable: stable_how,
+    ) -> Result<usize, TargetError> {
+        let call = WRITE3args {
+            file: raw(file),
+            offset,
+            count: u32::try_from(content.len()).unwrap_or(u32::MAX),
+            stable,
+            data: Opaque::borrowed(content),
+        };
+        let written = self.call(file, &call).await?;
+        let fault =
+            |what: &str| TargetError { call: "write a file", fault: Fault::Nonsense(what.to_owned()) };
+        if stable == stable_how::FILE_SYNC && written.committed != stable_how::FILE_SYNC {
+            return Err(fault("it does not make durable what it must"));
+        }
+        match usize::try_from(written.count) {
+            Ok(count) if (1..=content.len()).contains(&count) => Ok(count),
+            _ => Err(fault("it has written more or less than it could")),
+        }
     }
 
     async fn attributes(&self, handle: &Handle) -> Result<Attributes, TargetError> {

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -172,6 +172,40 @@ impl Target for Folder {
         .await
     }
 
+    async fn make_file(&self, folder: &Handle, name: &Name) -> Result<Handle, TargetError> {
+        self.call("make a file", || {
+            let path = self.at(folder, name)?;
+            File::create(&path).map_err(|error| fault(&error))?;
+            Ok(self.found(path)?.handle)
+        })
+        .await
+    }
+
+    async fn write_part(&self, file: &Handle, offset: u64, content: &[u8]) -> Result<usize, TargetError> {
+        self.call("write a file", || {
+            let file = File::options().write(true).open(self.path(file)?).map_err(|error| fault(&error))?;
+            file.write_at(content, offset).map_err(|error| fault(&error))
+        })
+        .await
+    }
+
+    async fn read_part(
+        &self,
+        file: &Handle,
+        offset: u64,
+        bytes_max: u32,
+    ) -> Result<(Vec<u8>, bool), TargetError> {
+        self.call("read a file", || {
+            let file = File::open(self.path(file)?).map_err(|error| fault(&error))?;
+            let length = file.metadata().map_err(|error| fault(&error))?.len();
+            let mut content = vec![0; bytes_max as usize];
+            let read = file.read_at(&mut content, offset).map_err(|error| fault(&error))?;
+            content.truncate(read);
+            Ok((content, length <= offset + read as u64))
+        })
+        .await
+    }
+
     async fn mark(&self, folder: &Handle, name: &Name, text: &str) -> Result<(), TargetError> {
         self.call("make a mark", || symlink(text, self.at(folder, name)?).map_err(|error| fault(&error)))
             .await
@@ -268,6 +302,7 @@ fn attributes(metadata: &Metadata) -> Attributes {
     Attributes {
         is_folder: metadata.is_dir(),
         owner,
+        length_bytes: metadata.len(),
         used_bytes: metadata.blocks() * 512,
         file_system: metadata.dev(),
         file: metadata.ino(),

@@ -59,6 +59,21 @@ pub(crate) trait Target: Send + Sync {
         bytes_max: u32,
     ) -> Result<Option<Vec<u8>>, TargetError>;
 
+    /// Makes an empty file, or empties the one that is there.
+    async fn make_file(&self, folder: &Handle, name: &Name) -> Result<Handle, TargetError>;
+
+    /// Writes some of `content` into a file from `offset` on, and says how many bytes. What is written may be lost when
+    /// the server dies.
+    async fn write_part(&self, file: &Handle, offset: u64, content: &[u8]) -> Result<usize, TargetError>;
+
+    /// At most `bytes_max` bytes of a file from `offset` on, and whether it ends with them.
+    async fn read_part(
+        &self,
+        file: &Handle,
+        offset: u64,
+        bytes_max: u32,
+    ) -> Result<(Vec<u8>, bool), TargetError>;
+
     /// Makes a mark with `text` in one step, or fails with [`Fault::Exists`]: of two at once exactly one succeeds.
     async fn mark(&self, folder: &Handle, name: &Name, text: &str) -> Result<(), TargetError>;
 
@@ -143,13 +158,16 @@ pub(crate) struct Found {
 pub(crate) struct Attributes {
     pub(crate) is_folder: bool,
     pub(crate) owner: Owner,
+    /// How long it is, in bytes.
+    pub(crate) length_bytes: u64,
     /// Bytes that it takes.
     pub(crate) used_bytes: u64,
     /// Which file system it is on.
     pub(crate) file_system: u64,
     /// Which file it is there.
     pub(crate) file: u64,
-    /// When it was last changed, in seconds and nanoseconds of the server's clock.
+    /// When it, or what is in it, was last changed, in seconds and nanoseconds of the server's clock: its `ctime`, which
+    /// nobody can set.
     pub(crate) changed: (u32, u32),
 }
 

@@ -89,6 +89,7 @@ pub(crate) fn attributes_of(attributes: &fattr3) -> Attributes {
     Attributes {
         is_folder: attributes.type_ == ftype3::NF3DIR,
         owner: Owner { uid: attributes.uid, gid: attributes.gid, mode: attributes.mode & 0o7777 },
+        length_bytes: attributes.size,
         used_bytes: attributes.used,
         file_system: attributes.fsid,
         file: attributes.fileid,

@@ -1,7 +1,8 @@
 //! What becomes of bytes that come as an answer: put together, walked, decoded by the client library, and read, as
-//! when a server had sent them. For fuzzing.
+//! when a server had sent them; and of bytes that lie on the export as a list. For fuzzing.
 
 use crate::connection::Framed;
+use crate::list::sample;
 use crate::target::{Bookmark, wire};
 use nfs3_client::nfs3_types::mount::dirpath;
 use nfs3_client::nfs3_types::nfs3::{
@@ -72,6 +73,19 @@ pub async fn decode(call: u32, bytes: Vec<u8>, has_id: bool) -> bool {
         GETPORT => PortmapperClient::new(stream).getport(1, 1, 6).await.is_ok(),
         _ => decode_nfs(call, &mut Nfs3Client::new(stream)).await,
     }
+}
+
+/// A list as nodes share it, of so many volumes.
+#[must_use]
+pub fn list(volumes: u32) -> Vec<u8> {
+    sample::list(volumes)
+}
+
+/// How many of so many volumes a node takes from `bytes`; `None` where it takes nothing from what is no list. A checksum
+/// is put after them if `is_summed`.
+#[must_use]
+pub fn taken_from_list(bytes: Vec<u8>, volumes: u32, is_summed: bool) -> Option<usize> {
+    sample::taken(bytes, volumes, is_summed)
 }
 
 /// Where a listing begins.

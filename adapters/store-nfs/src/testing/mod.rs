@@ -68,6 +68,12 @@ impl NfsStore {
     pub fn is_untidy(&self) -> bool {
         self.shared.is_untidy()
     }
+
+    /// Whether this store is writing the list that nodes share.
+    #[must_use]
+    pub fn is_posting(&self) -> bool {
+        self.shared.listing.is_posting()
+    }
 }
 
 /// Node number `number`.
@@ -82,6 +88,14 @@ pub fn node(number: u8) -> Result<ThisNode, Failure> {
 #[must_use]
 pub fn is_temporary(name: &str) -> bool {
     layout::Temporary::parse(name).is_some()
+}
+
+/// Whether `name` is the one of the list that nodes share, or of one that is being written.
+#[must_use]
+pub fn is_list(name: &str) -> bool {
+    name.strip_prefix(layout::LIST).is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('-').is_some_and(|node| NodeId::new(node).is_ok())
+    })
 }
 
 /// A port at which packets are dropped: nobody accepts, and as many wait as may.

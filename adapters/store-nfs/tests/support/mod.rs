@@ -1,6 +1,7 @@
 //! What the tests share.
 #![allow(dead_code, clippy::print_stderr, reason = "each test uses some of it; one that cannot run says so")]
 
+pub(crate) mod changes;
 pub(crate) mod hostile;
 pub(crate) mod real;
 
@@ -12,7 +13,7 @@ use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::Volume;
 use dvs_store_nfs::NfsStore;
-use dvs_store_nfs::testing::{FolderServer, node};
+use dvs_store_nfs::testing::{FolderServer, is_list, node};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ impl Ground {
         self.server.store(&store_name(), &node(number).unwrap(), options).unwrap()
     }
 
-    /// Everything that is there, without the two folders.
+    /// Everything that is there, without the two folders and shared lists.
     pub(crate) fn traces(&self) -> BTreeSet<String> {
         traces(self.folder.path())
     }
@@ -65,11 +66,16 @@ pub(crate) fn volume(store: &dyn VolumeStore, name: &str) -> Volume {
     Volume { spec, made_by: None, made_at: Timestamp(7) }
 }
 
-/// Everything below `folder`, without the two folders of a store.
+/// Everything below `folder`, without the two folders of a store, and without lists that nodes share: nobody has asked for
+/// those.
 pub(crate) fn traces(folder: &Path) -> BTreeSet<String> {
     let mut traces = BTreeSet::new();
     add_all(folder, &mut traces);
-    traces.retain(|path| !path.ends_with("/volumes") && !path.ends_with("/volumes_metadata"));
+    let is_trace = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        name != "volumes" && name != "volumes_metadata" && !is_list(name)
+    };
+    traces.retain(|path| is_trace(path));
     traces
 }
 
