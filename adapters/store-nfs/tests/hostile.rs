@@ -123,6 +123,10 @@ fn cases() -> Vec<Case> {
         let body = Body(listing(&[(name, 1), (b"w", 2)], true));
         cases.push(case(format!("lists `{shown}`"), Some(READDIRPLUS), body, MayWork));
     }
+    let names: Vec<String> = (0..70).map(|number| format!("v{number}")).chain([".list".to_owned()]).collect();
+    let many: Vec<(&[u8], u64)> =
+        names.iter().zip(1..).map(|(name, cookie)| (name.as_bytes(), cookie)).collect();
+    cases.push(case("shares a list", Some(READDIRPLUS), Body(listing(&many, true)), MayWork));
     for bytes in [1, 2, 3, 4, 5, 8, 12, 16, 20, 24, 27, 28, 29, 32, 40] {
         cases.push(case(format!("closes after {bytes} bytes"), None, CloseAfter(bytes), Fails));
     }

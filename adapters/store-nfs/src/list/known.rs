@@ -160,6 +160,50 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::list::sample;
+
+    const NOW: (u32, u32) = (7, 0);
+
+    fn names(listing: &Listing) -> Vec<String> {
+        let mut names: Vec<String> = listing.due().into_iter().map(|name| name.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_here_has_read_well_is_read_again_first_and_then_what_is_oldest() {
+        let listing = Listing::default();
+        let mut volumes = sample::volumes(100).into_iter().map(|(_, volume)| volume);
+        let mut learn = |count: usize, changed| {
+            let volumes: Vec<Volume> = volumes.by_ref().take(count).collect();
+            for volume in &volumes {
+                let edition = Edition { file: 1, changed };
+                listing.remember(&volume.spec.id.name, edition, volume, NOW);
+            }
+            let mut names: Vec<String> =
+                volumes.iter().map(|volume| volume.spec.id.name.to_string()).collect();
+            names.sort();
+            (names, volumes)
+        };
+        let (old, _) = learn(AGAIN_MAX - 7, (6, 0));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (new, _) = learn(AGAIN_MAX, (6, 0));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (mut doubtful, _) = learn(3, (7, 0));
+        let (posted, volumes) = learn(4, (5, 0));
+        let edition = Edition { file: 1, changed: (5, 0) };
+        let name = |volume: &Volume| volume.spec.id.name.clone();
+        listing.hear(volumes.into_iter().map(|volume| (name(&volume), (edition, volume))).collect());
+        doubtful.extend(posted);
+
+        assert_eq!(listing.to_post().len(), old.len() + new.len() + 4, "all but what may have changed since");
+        tokio::time::advance(Duration::from_secs(AGAIN_SECONDS - 3)).await;
+        assert!(listing.due().is_empty());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let mut expected = [old, doubtful].concat();
+        expected.sort();
+        assert_eq!(names(&listing), expected);
+    }
 
     #[test]
     fn only_where_seconds_are_counted_a_second_hides_a_change() {

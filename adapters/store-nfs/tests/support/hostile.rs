@@ -334,7 +334,11 @@ pub(crate) fn listing(entries: &[(&[u8], u64)], is_last: bool) -> Vec<u8> {
         fileid: *cookie,
         name: filename3::from(name.to_vec()),
         cookie: *cookie,
-        name_attributes: Nfs3Option::Some(attributes()),
+        name_attributes: Nfs3Option::Some(if name.starts_with(b".list") {
+            long_file()
+        } else {
+            attributes()
+        }),
         name_handle: Nfs3Option::Some(handle()),
     };
     packed(&READDIRPLUS3resok {
@@ -385,6 +389,11 @@ fn first_argument(call: &[u8]) -> (usize, usize) {
 
 fn number(call: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(call[at..at + 4].try_into().unwrap())
+}
+
+/// As long as a list may be that nodes share.
+fn long_file() -> fattr3 {
+    fattr3 { type_: ftype3::NF3REG, size: 16 << 20, ..attributes() }
 }
 
 fn attributes() -> fattr3 {

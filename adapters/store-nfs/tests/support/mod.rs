@@ -3,6 +3,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod hostile;
+pub(crate) mod listing;
 pub(crate) mod real;
 
 use dvs_domain::job::CreateRequest;
