@@ -8,6 +8,9 @@
 //! backwards. So whatever cuts the work off leaves a whole volume, or names of this node's own, which it clears away
 //! at its next contact with the server.
 //!
+//! Beside the folders of the records lies `volumes_metadata/.list`: what a node has found that had to read many of them,
+//! for others to list by. It decides nothing, and may be missing, old or wrong.
+//!
 //! It knows nothing of mount points, jobs, or containers. Opening it touches no network.
 
 mod connection;

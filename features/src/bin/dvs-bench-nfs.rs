@@ -31,12 +31,14 @@ const NOT_MEASURED: u8 = 2;
 /// measured but those.
 const DELAY: Duration = Duration::from_micros(500);
 /// How long clearing away may take that a store begins with.
-const TIDY_WITHIN: Duration = Duration::from_secs(20);
+const TIDY_WITHIN: Duration = Duration::from_secs(60);
 /// Calls of a create after the first contact, at most.
 const CREATE_CALLS_MAX: f64 = 6.0;
 /// How much longer removing many files takes by one call after the other, at least.
 const REMOVAL_MIN: f64 = 3.0;
-/// Calls of a list for each volume, where records were read lately, at most.
+/// Calls of a list for each volume: where nobody has listed it, at most.
+const FIRST_LIST_CALLS_MAX: f64 = 2.1;
+/// Where another node has, or this one.
 const LIST_CALLS_MAX: f64 = 0.1;
 
 /// Measures volumes on nfs-ganesha. Needs root.
@@ -81,8 +83,7 @@ fn measure(line: &Line) -> Result<bool> {
 }
 
 async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
-    let store = NfsStore::open(StoreName::new("bench").map_err(broken)?, url, node(1).map_err(broken)?);
-    let store = store.map_err(broken)?;
+    let store = opened(url, 1)?;
     store.list().await.map_err(broken)?;
     until("the store is tidy", TIDY_WITHIN, || Ok((!store.is_untidy()).then_some(()))).await?;
     let bare = Bare::reach(url).await.map_err(broken)?;
@@ -100,7 +101,7 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
         store.create(&volume(&store, &format!("v{number:05}"))?).await.map_err(broken)?;
     }
     let (calls, made) = (store.calls() - calls, begun.elapsed());
-    tell("calls of a create", per(calls, line.volumes), Some(CREATE_CALLS_MAX), None);
+    tell("calls of a create", per(calls, volumes), Some(CREATE_CALLS_MAX), None);
     let begun = Instant::now();
     let bare_rounds = line.volumes.min(1000);
     for number in 0..bare_rounds {
@@ -115,19 +116,33 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
         }
     }
 
-    let (calls, begun) = (store.calls(), Instant::now());
-    store.list().await.map_err(broken)?;
-    let (cold, took_cold) = (store.calls() - calls, begun.elapsed());
-    let (calls, begun) = (store.calls(), Instant::now());
-    store.list().await.map_err(broken)?;
-    let (warm, took_warm) = (store.calls() - calls, begun.elapsed());
+    let (first, took_first) = list(&store, line.volumes).await?;
+    let begun = Instant::now();
+    until("the list is shared", TIDY_WITHIN, || Ok((!store.is_posting()).then_some(()))).await?;
+    let shared = begun.elapsed();
+    let new = opened(url, 2)?;
+    // What it does at its first contact is no part of a list.
+    new.look_up(&named("none")?).await.map_err(broken)?;
+    until("the new node is tidy", TIDY_WITHIN, || Ok((!new.is_untidy()).then_some(()))).await?;
+    let (of_new, took_new) = list(&new, line.volumes).await?;
+    let (again, took_again) = list(&store, line.volumes).await?;
     let begun = Instant::now();
     bare.list().await.map_err(broken)?;
     let bare_listed = begun.elapsed();
-    tell("calls of a first list, per volume", per(cold, line.volumes), None, None);
-    tell("first list to bare listing", ratio(took_cold, bare_listed), None, None);
-    tell("calls of a list, per volume", per(warm, line.volumes), Some(LIST_CALLS_MAX), None);
-    tell("list to bare listing", ratio(took_warm, bare_listed), None, None);
+    let to_bare = |took| ratio(took, bare_listed);
+    tell(
+        "calls of a list by nobody before, per volume",
+        per(first, volumes),
+        Some(FIRST_LIST_CALLS_MAX),
+        None,
+    );
+    tell("such a list to bare listing", to_bare(took_first), None, None);
+    tell("calls of a list after a start, per volume", per(of_new, volumes), Some(LIST_CALLS_MAX), None);
+    tell("such a list to bare listing", to_bare(took_new), None, None);
+    tell("calls of a list again, per volume", per(again, volumes), Some(LIST_CALLS_MAX), None);
+    tell("such a list to bare listing", to_bare(took_again), None, None);
+    println!("listed {took_first:?}, after a start {took_new:?}, again {took_again:?}, bare {bare_listed:?}");
+    println!("the list was shared within {shared:?} of its answer");
 
     let (calls, begun) = (store.calls(), Instant::now());
     for number in 0..line.volumes.min(1000) {
@@ -165,6 +180,21 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
     );
     println!("{} files: {removed:?}, one after the other {bare_removed:?}", line.files);
     Ok(good)
+}
+
+/// The store as node `number` has it.
+fn opened(url: &Url, number: u8) -> Result<NfsStore> {
+    let (name, node) = (StoreName::new("bench").map_err(broken)?, node(number).map_err(broken)?);
+    NfsStore::open(name, url, node).map_err(broken)
+}
+
+/// By how many calls a store lists so many volumes, and how long that takes.
+async fn list(store: &NfsStore, volumes: u32) -> Result<(u64, Duration)> {
+    let (calls, begun) = (store.calls(), Instant::now());
+    let listed = store.list().await.map_err(broken)?;
+    let figures = (store.calls() - calls, begun.elapsed());
+    anyhow::ensure!(listed.len() == volumes as usize, "{} volumes are listed", listed.len());
+    Ok(figures)
 }
 
 fn fill(top: &Path, files: u32) -> Result<()> {
