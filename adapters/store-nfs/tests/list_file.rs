@@ -127,6 +127,19 @@ async fn a_server_that_goes_away_while_a_list_is_read_is_waited_for_once() {
 }
 
 #[tokio::test]
+async fn a_list_that_another_node_was_faster_with_is_not_replaced() {
+    let many = Many::new().await;
+    let (store, list) = (many.ready(1).await, many.ground.folder.path().join("volumes_metadata/.list"));
+    assert_eq!(many.list(&store).await.0, many.expected());
+    // It has the answer, and the writing only begins.
+    assert!(store.is_posting());
+    fs::write(&list, "another's").unwrap();
+    is_done(&store).await;
+    assert_eq!(fs::read_to_string(&list).unwrap(), "another's");
+    assert_eq!(many.names_of_lists(), [".list"]);
+}
+
+#[tokio::test]
 async fn a_read_only_store_writes_none() {
     let many = Many::new().await;
     let read_only = ready(&many.ground, 2, "ro=1").await;
@@ -157,11 +170,14 @@ async fn a_list_that_cannot_be_written_is_nobodys_trouble() {
 
 #[tokio::test]
 async fn a_node_that_dies_while_it_writes_leaves_nothing_that_is_wrong() {
+    let many = Many::new().await;
     let staged = format!(".list-{}", node(1).unwrap().id);
     let mut has_left = [false; 2];
     for (lost, next) in [(Lost::Call, 1), (Lost::Call, 2), (Lost::Answer, 1), (Lost::Answer, 2)] {
         for calls in 0..=CALLS_MAX {
-            let many = Many::new().await;
+            for list in many.names_of_lists() {
+                fs::remove_file(many.ground.folder.path().join("volumes_metadata").join(list)).unwrap();
+            }
             let (store, script) = (many.ready(1).await, many.ground.server.script());
             assert_eq!(many.list(&store).await.0, many.expected());
             // It has the answer, and the writing only begins.
