@@ -55,7 +55,7 @@ pub(super) async fn heed(
         Err(error) if matches!(error.fault, Fault::Late | Fault::Unreachable(_)) => {
             return Err(error).at(STEP);
         }
-        Err(error) => tell(&work.shared, &error.to_string()),
+        Err(error) => tell(&work.shared, &format!("cannot be read: {error}")),
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ async fn take(work: &Work, bytes: Vec<u8>, unknown: HashMap<VolumeName, Edition>
     match decoded {
         Ok(Ok(posted)) => work.shared.listing.hear(posted),
         Ok(Err(wrong)) => tell(&work.shared, &wrong),
-        Err(cut) => tell(&work.shared, &cut.to_string()),
+        Err(cut) => tell(&work.shared, &format!("cannot be decoded: {cut}")),
     }
 }
 
