@@ -6,7 +6,7 @@ use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::{Claim, ClaimKind, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Provision, Volume, VolumeId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// One volume of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,12 +111,10 @@ pub(super) async fn all(stores: &Stores, node: &Node) -> Vec<VolumeView> {
             Err(failure) => views.extend(of_silent_store(name, stores, node, &failure)),
         }
     }
+    let listed: HashSet<_> = views.iter().map(|view| (view.store.as_str(), view.name.as_str())).collect();
     let unlisted = node.book(|book| {
-        let is_listed = |id: &VolumeId| {
-            views.iter().any(|view| view.store == id.store.as_str() && view.name == id.name.as_str())
-        };
         let ids = book.iter().map(|attachment| attachment.volume.clone());
-        ids.filter(|id| !is_listed(id)).collect::<Vec<_>>()
+        ids.filter(|id| !listed.contains(&(id.store.as_str(), id.name.as_str()))).collect::<Vec<_>>()
     });
     views.extend(unlisted.iter().map(|id| missing(id, stores, node)));
     views
