@@ -243,4 +243,17 @@ mod tests {
             assert_eq!(open(true).list().await.unwrap(), [], "a new one, of which nothing was attached");
         }
     }
+
+    #[tokio::test]
+    async fn a_store_in_the_state_folder_is_known_again_whatever_its_folder_is_called() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let name = StoreName::new("x").unwrap();
+        let disk = folder.path().join("stores").join("x");
+        let url = Url::parse(&format!("fake://{}", disk.display())).unwrap();
+        for has_volumes in [false, true] {
+            let identity = Identity::new(&name, disk.clone(), folder.path());
+            let store = open_now_or_later(&name, &url, None, Some(identity), has_volumes).unwrap();
+            assert_eq!(store.list().await.unwrap(), [], "{has_volumes}");
+        }
+    }
 }

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 const VOLUMES: &str = "volumes";
 /// The id of a store, in its folder.
 const ID: &str = "id";
-/// The ids that were seen last, in the state folder: a file for each store, with its name.
-const SEEN: &str = "stores";
+/// The ids that were seen last, in the state folder: a file for each store, with its name. Beside this folder the stores
+/// themselves may lie.
+const SEEN: &str = "store-ids";
 
 /// How to know that a store in a folder is still the same.
 pub(crate) struct Identity {
