@@ -181,6 +181,7 @@ impl Clock for SystemClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn a_store_that_cannot_be_opened_is_left_for_later_and_a_wrong_url_is_refused() {
@@ -244,16 +245,63 @@ mod tests {
         }
     }
 
+    /// A store in `disk`, of which this node has something attached or nothing.
+    fn fake(state: &Path, disk: &Path, has_volumes: bool) -> Arc<dyn VolumeStore> {
+        let (name, url) = (StoreName::new("x").unwrap(), format!("fake://{}", disk.display()));
+        let identity = Identity::new(&name, disk.to_owned(), state);
+        open_now_or_later(&name, &Url::parse(&url).unwrap(), None, Some(identity), has_volumes).unwrap()
+    }
+
     #[tokio::test]
     async fn a_store_in_the_state_folder_is_known_again_whatever_its_folder_is_called() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let name = StoreName::new("x").unwrap();
-        let disk = folder.path().join("stores").join("x");
-        let url = Url::parse(&format!("fake://{}", disk.display())).unwrap();
+        let disk = folder.path().join("stores/x");
         for has_volumes in [false, true] {
-            let identity = Identity::new(&name, disk.clone(), folder.path());
-            let store = open_now_or_later(&name, &url, None, Some(identity), has_volumes).unwrap();
+            let store = fake(folder.path(), &disk, has_volumes);
             assert_eq!(store.list().await.unwrap(), [], "{has_volumes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_whose_id_cannot_be_kept_is_not_taken_for_another_later() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        for in_the_way in [disk.join(".id.new"), folder.path().join("store-ids/.x.new")] {
+            fake(folder.path(), &disk, false);
+            std::fs::remove_dir_all(&disk).unwrap();
+            std::fs::create_dir_all(&in_the_way).unwrap();
+            fake(folder.path(), &disk, false);
+            std::fs::remove_dir(&in_the_way).unwrap();
+            let store = fake(folder.path(), &disk, true);
+            assert_eq!(store.list().await.unwrap(), [], "{}", in_the_way.display());
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_the_hint_of_a_refusal_has_the_store_again() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        let (seen, id) = (folder.path().join("store-ids/x"), disk.join("id"));
+        for (what, to_remove) in [
+            ("lost", vec![&seen]),
+            ("restored without its id", vec![&seen]),
+            ("with an id that is none", vec![&id, &seen]),
+            ("remembered by an id that is none", vec![&seen]),
+        ] {
+            fake(folder.path(), &disk, false);
+            match what {
+                "lost" => std::fs::remove_dir_all(&disk).unwrap(),
+                "restored without its id" => std::fs::remove_file(&id).unwrap(),
+                _ => std::fs::write(to_remove[0], [0xff]).unwrap(),
+            }
+            for path in to_remove {
+                let refused = fake(folder.path(), &disk, true).list().await.unwrap_err();
+                let hint = refused.hint().unwrap_or_default();
+                assert!(hint.contains(&format!("remove `{}`", path.display())), "{what}: {hint}");
+                std::fs::create_dir_all(disk.join("volumes")).unwrap();
+                std::fs::remove_file(path).unwrap();
+            }
+            assert_eq!(fake(folder.path(), &disk, true).list().await.unwrap(), [], "{what}");
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::drawn_id;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// What each store that is in a folder keeps in there from its first opening on.
@@ -44,9 +44,11 @@ impl Identity {
             self.name,
             volumes.display()
         );
-        Err(Failure::new(FailureCode::StoreUnavailable, detail).with_hint(
-            "mount the store's file system and restart the agent, or make that folder if its volumes are lost",
-        ))
+        Err(Failure::new(FailureCode::StoreUnavailable, detail).with_hint(format!(
+            "mount the store's file system, or, if its volumes are lost, make that folder and remove `{}`; \
+             then restart the agent",
+            self.seen.display()
+        )))
     }
 
     /// Refuses a folder that holds another store than the one seen last.
@@ -66,15 +68,22 @@ impl Identity {
             found.as_deref().unwrap_or("missing"),
         );
         Err(Failure::new(FailureCode::StoreUnavailable, detail).with_hint(format!(
-            "mount the store's file system and restart the agent, or remove `{}` if its volumes are lost",
+            "mount the store's file system, or, if this is the right one or its volumes are lost, remove `{}`; \
+             then restart the agent",
             self.seen.display()
         )))
     }
 
-    /// Remembers the store that was just opened. One whose id cannot be kept is used all the same.
+    /// Remembers the store that was just opened. One whose id cannot be kept is used all the same; then none is
+    /// remembered, so that it is not refused later for the sake of an earlier one.
     pub(crate) fn keep(&self) {
         if let Err(error) = self.try_to_keep() {
             tracing::warn!(store = %self.name, "cannot keep the store's id: {error}");
+            if let Err(error) = fs::remove_file(&self.seen)
+                && error.kind() != ErrorKind::NotFound
+            {
+                tracing::warn!(store = %self.name, "cannot forget the earlier store's id: {error}");
+            }
         }
     }
 
@@ -101,6 +110,7 @@ impl Identity {
 fn read(path: &Path) -> Result<Option<String>, Failure> {
     drawn_id::read(path).map_err(|error| {
         let detail = format!("cannot read `{}`", path.display());
-        Failure::new(FailureCode::StoreUnavailable, detail).caused_by(error)
+        let hint = format!("make it readable, or remove `{}`, and restart the agent", path.display());
+        Failure::new(FailureCode::StoreUnavailable, detail).caused_by(error).with_hint(hint)
     })
 }
