@@ -127,6 +127,22 @@ async fn a_server_that_goes_away_while_a_list_is_read_is_waited_for_once() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_given_up_while_the_shared_one_is_read_does_not_read_it_once_more() {
+    let many = Many::listed().await;
+    let store = many.ready(2).await;
+    let before = store.calls();
+    {
+        let mut list = std::pin::pin!(store.list());
+        while store.calls() - before < PAGES {
+            assert!(futures::poll!(&mut list).is_pending());
+        }
+    }
+    let (listed, calls) = many.list(&store).await;
+    assert_eq!(calls, PAGES + RECORD_CALLS * Many::COUNT);
+    assert_eq!(listed, many.expected());
+}
+
+#[tokio::test]
 async fn a_list_that_another_node_was_faster_with_is_not_replaced() {
     let many = Many::new().await;
     let (store, list) = (many.ready(1).await, many.ground.folder.path().join("volumes_metadata/.list"));

@@ -3,7 +3,7 @@
 //! nobody waits for its being written.
 
 use super::encoding::{self, LIST_BYTES_MAX};
-use super::known::Edition;
+use super::known::{Edition, Listing};
 use super::{STEP, Seen};
 use crate::layout::{self, LIST};
 use crate::problem::{At, Problem};
@@ -25,6 +25,19 @@ const OTHER_CALLS: usize = 3;
 /// A process posts nothing for so long after it has.
 const PAUSE_SECONDS: u64 = 60;
 
+/// A posted list that is being read. Whatever comes of it, it is not tried once more, also where whoever asked has given
+/// up: it may be what takes so long.
+struct Heeding<'a> {
+    listing: &'a Listing,
+    edition: Edition,
+}
+
+impl Drop for Heeding<'_> {
+    fn drop(&mut self) {
+        self.listing.heeded(self.edition);
+    }
+}
+
 /// Takes from the list that is `there` what it says of volumes that are not known, where those are many.
 pub(super) async fn heed(
     work: &Work,
@@ -45,9 +58,9 @@ pub(super) async fn heed(
     if unknown.len() < MANY || (LIST_BYTES_MAX as u64) < there.attributes.length_bytes {
         return Ok(());
     }
+    let heeding = Heeding { listing, edition };
     let read = read(work, &there.handle, unknown.len()).await;
-    // Whatever came of it, it is not tried once more.
-    listing.heeded(edition);
+    drop(heeding);
     match read {
         Ok(Some(bytes)) => take(work, bytes, unknown).await,
         Ok(None) => tell(&work.shared, "comes in too many pieces"),
