@@ -17,6 +17,8 @@ use tokio::time::Instant;
 const AGAIN_MAX: usize = 32;
 /// What was read in this time is not read again.
 const AGAIN_SECONDS: u64 = 60;
+/// After so long the second of a change is over on any server.
+const SETTLED_SECONDS: u64 = 2;
 
 /// Which folder or file something is, and as of when: its number on the server, and the time of its last change by the
 /// server's clock (`ctime`). Nobody can set that time, and it moves with whatever is put in, taken out, or made anew,
@@ -83,9 +85,16 @@ impl Listing {
 
     /// The record of a volume was read, when it was `now` on the server.
     pub(super) fn remember(&self, name: &VolumeName, edition: Edition, volume: &Volume, now: (u32, u32)) {
-        let ground = if edition.is_unsettled(now) { Ground::ReadAtOnce } else { Ground::Read };
-        let known = Known { edition, volume: volume.clone(), read_at: Instant::now(), ground };
-        self.known().insert(name.clone(), known);
+        let mut known = self.known();
+        let settled = Duration::from_secs(SETTLED_SECONDS);
+        // Where nothing has changed since, the server tells no later time.
+        let is_settled = !edition.is_unsettled(now)
+            || known
+                .get(name)
+                .is_some_and(|known| known.edition == edition && settled <= known.read_at.elapsed());
+        let ground = if is_settled { Ground::Read } else { Ground::ReadAtOnce };
+        known
+            .insert(name.clone(), Known { edition, volume: volume.clone(), read_at: Instant::now(), ground });
     }
 
     /// Another node has posted these.
@@ -203,6 +212,28 @@ mod tests {
         let mut expected = [old, doubtful].concat();
         expected.sort();
         assert_eq!(names(&listing), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn volumes_that_were_all_changed_in_the_last_second_keep_no_other_from_being_read_again() {
+        let listing = Listing::default();
+        let mut volumes = sample::volumes(AGAIN_MAX as u32 + 2);
+        let (_, older) = volumes.pop().unwrap();
+        let older_edition = Edition { file: 1, changed: (6, 0) };
+        listing.remember(&older.spec.id.name, older_edition, &older, NOW);
+        let last = Edition { file: 1, changed: NOW };
+        for list in 0..3 {
+            let due = listing.due();
+            for (_, volume) in &volumes {
+                let name = &volume.spec.id.name;
+                if list == 0 || due.contains(name) {
+                    listing.remember(name, last, volume, NOW);
+                }
+            }
+            tokio::time::advance(Duration::from_secs(AGAIN_SECONDS)).await;
+        }
+        assert!(listing.due().contains(&older.spec.id.name));
+        assert_eq!(listing.to_post().len(), AGAIN_MAX + 2, "the second is over");
     }
 
     #[test]
