@@ -223,7 +223,8 @@ impl Shared {
                 shared.is_left_untidy();
                 tracing::warn!(store = %shared.name, "cannot clear away: {}", failure.chain());
             }
-            shared.is_sweeping.store(false, Ordering::Release);
+            // Not a mere store: what whoever found this set has said before must be seen below.
+            shared.is_sweeping.swap(false, Ordering::AcqRel);
             // Something may have been left meanwhile, or the server be back.
             if swept.is_ok() || shared.is_asked_to_tidy.load(Ordering::Acquire) {
                 shared.tidy();
