@@ -304,4 +304,21 @@ mod tests {
             assert_eq!(fake(folder.path(), &disk, true).list().await.unwrap(), [], "{what}");
         }
     }
+
+    #[test]
+    fn agents_that_begin_a_store_at_once_agree_on_its_id() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let name = StoreName::new("x").unwrap();
+        let states: Vec<_> = (0..8).map(|number| folder.path().join(number.to_string())).collect();
+        let identities = || states.iter().map(|state| Identity::new(&name, disk.clone(), state));
+        std::thread::scope(|scope| {
+            for identity in identities() {
+                scope.spawn(move || identity.keep());
+            }
+        });
+        identities().for_each(|identity| identity.refuse_another().unwrap());
+        assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 1);
+    }
 }

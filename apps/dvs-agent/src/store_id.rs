@@ -5,7 +5,7 @@
 use crate::drawn_id;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -88,6 +88,9 @@ impl Identity {
     }
 
     fn try_to_keep(&self) -> io::Result<()> {
+        // Other agents may have the same folder, each with a state of its own: they agree on one id.
+        let folder = File::open(&self.folder)?;
+        folder.lock()?;
         let path = self.folder.join(ID);
         let id = match drawn_id::read(&path)? {
             Some(id) => id,

@@ -23,9 +23,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 /// What lies in a volume's folder.
 const FILES: [&str; 3] = ["image", "record", "record.copy"];
 /// What lies in the store's folder besides.
-const FOLDERS: [&str; 2] = ["staging", "volumes"];
+const BESIDES: [&str; 3] = ["id", "staging", "volumes"];
 /// What lies in the state folder of an agent that runs.
-const STATE: [&str; 4] = ["agent.sock", "journal", "journal.reserve", "lock"];
+const STATE: [&str; 6] = ["agent.sock", "journal", "journal.reserve", "lock", "loop", "store-ids"];
 
 /// The file in a volume that tells whether it was ever formatted anew.
 const MARKER: &str = "marker";
@@ -161,7 +161,7 @@ impl Truth {
             return Ok(());
         }
         names.sort();
-        let mut expected: Vec<PathBuf> = FOLDERS.iter().map(|folder| ground.store.join(folder)).collect();
+        let mut expected: Vec<PathBuf> = BESIDES.iter().map(|path| ground.store.join(path)).collect();
         for name in &names {
             let folder = volumes.join(name);
             expected.extend(FILES.iter().map(|file| folder.join(file)));

@@ -152,7 +152,7 @@ async fn end(grounds: &mut [Ground], senders: &mut [Sender], store: &Path) -> Re
     grounds.iter_mut().for_each(Ground::kill);
     success(RELEASED_WITHIN, async || {
         let (loops, paths) = (machine::loops_below(store)?, machine::paths_below(store)?);
-        ensure!(loops.is_empty() && paths.len() == 2, "left: {loops:?} {paths:?}");
+        ensure!(loops.is_empty() && paths.len() == 3, "left: {loops:?} {paths:?}");
         Ok(())
     })
     .await
