@@ -45,7 +45,7 @@ async fn assert_is_whole(many: &Many, what: &str) {
     assert_eq!(many.list(&store).await, (many.expected(), PAGES + 1), "{what}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whatever_is_in_its_place_costs_no_more_than_reading_the_records() {
     let many = Many::listed().await;
     let list = many.ground.folder.path().join("volumes_metadata/.list");
@@ -99,7 +99,7 @@ async fn whatever_is_in_its_place_costs_no_more_than_reading_the_records() {
     assert_eq!(many.names_of_lists(), [".list"], "nothing is staged in vain");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_list_says_of_volumes_that_are_not_there_is_not_shown() {
     let many = Many::listed().await;
     let store = many.ready(1).await;
@@ -113,7 +113,7 @@ async fn what_a_list_says_of_volumes_that_are_not_there_is_not_shown() {
     assert_eq!(listed, many.expected()[Many::COUNT as usize / 4..]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_goes_away_while_a_list_is_read_is_waited_for_once() {
     let many = Many::listed().await;
     let store = many.ready(2).await;
@@ -126,7 +126,7 @@ async fn a_server_that_goes_away_while_a_list_is_read_is_waited_for_once() {
     assert_eq!(many.list(&store).await, (many.expected(), PAGES + RECORD_CALLS * Many::COUNT));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_list_that_is_given_up_while_the_shared_one_is_read_does_not_read_it_once_more() {
     let many = Many::listed().await;
     let store = many.ready(2).await;
@@ -142,7 +142,7 @@ async fn a_list_that_is_given_up_while_the_shared_one_is_read_does_not_read_it_o
     assert_eq!(listed, many.expected());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_list_that_another_node_was_faster_with_is_not_replaced() {
     let many = Many::new().await;
     let (store, list) = (many.ready(1).await, many.ground.folder.path().join("volumes_metadata/.list"));
@@ -155,7 +155,7 @@ async fn a_list_that_another_node_was_faster_with_is_not_replaced() {
     assert_eq!(many.names_of_lists(), [".list"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_read_only_store_writes_none() {
     let many = Many::new().await;
     let read_only = ready(&many.ground, 2, "ro=1").await;
@@ -164,7 +164,7 @@ async fn a_read_only_store_writes_none() {
     assert!(many.names_of_lists().is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_list_that_cannot_be_written_is_nobodys_trouble() {
     let many = Many::new().await;
     let refuse = |way: &str| match way {
@@ -184,7 +184,7 @@ async fn a_list_that_cannot_be_written_is_nobodys_trouble() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_node_that_dies_while_it_writes_leaves_nothing_that_is_wrong() {
     let many = Many::new().await;
     let staged = format!(".list-{}", node(1).unwrap().id);

@@ -18,6 +18,8 @@ use support::{Ground, named, tidy, volume};
 
 /// So many volumes are read again by one list.
 const AGAIN: u64 = 32;
+/// What a server that is only slow, or a test that is stopped meanwhile, does not exceed.
+const PATIENT: &str = "timeout=60";
 
 #[tokio::test(start_paused = true)]
 async fn a_list_reads_only_the_record_of_what_nobody_has_listed_and_nothing_of_what_is_known() {
@@ -228,7 +230,7 @@ async fn real_server_lists_for_a_new_node_by_what_another_has_found() {
         return;
     }
     let real = Real::start(ExportOptions::default());
-    let store = real.store(&real.export(), 1, "uid=0");
+    let store = real.store(&real.export(), 1, &format!("uid=0&{PATIENT}"));
     let mut expected = Vec::new();
     for number in 0..VOLUMES {
         let volume = volume(&store, &format!("v{number:03}"));
@@ -244,7 +246,7 @@ async fn real_server_lists_for_a_new_node_by_what_another_has_found() {
     let first = counted(&store).await;
     is_done(&store).await;
     let again = counted(&store).await;
-    let new = real.store(&real.export(), 2, "uid=1000");
+    let new = real.store(&real.export(), 2, &format!("uid=1000&{PATIENT}"));
     new.look_up(&named("v000")).await.unwrap();
     tidy(&new).await;
     let of_new = counted(&new).await;

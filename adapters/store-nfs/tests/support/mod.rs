@@ -20,8 +20,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long something may take that ends by itself soon.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// How long something may take that ends by itself soon, also where the test itself is stopped meanwhile.
+pub(crate) const SOON: Duration = Duration::from_secs(300);
 
 /// A folder that stands for an export.
 pub(crate) struct Ground {
