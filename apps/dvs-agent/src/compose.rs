@@ -321,4 +321,28 @@ mod tests {
         identities().for_each(|identity| identity.refuse_another().unwrap());
         assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 1);
     }
+
+    #[tokio::test]
+    async fn a_store_whose_folder_somebody_has_locked_is_opened_all_the_same() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let locked = std::fs::File::open(&disk).unwrap();
+        locked.lock().unwrap();
+        assert_eq!(fake(folder.path(), &disk, false).list().await.unwrap(), []);
+        drop(locked);
+        fake(folder.path(), &disk, false);
+        assert!(folder.path().join("store-ids/x").exists(), "the next opening keeps it");
+    }
+
+    #[test]
+    fn a_store_whose_id_cannot_be_read_is_remembered_as_it_was() {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let (disk, seen) = (folder.path().join("disk"), folder.path().join("store-ids/x"));
+        fake(folder.path(), &disk, false);
+        let before = std::fs::read(&seen).unwrap();
+        std::fs::write(disk.join("id"), [0xff]).unwrap();
+        fake(folder.path(), &disk, false);
+        assert_eq!(std::fs::read(&seen).unwrap(), before);
+    }
 }

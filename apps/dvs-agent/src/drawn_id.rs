@@ -5,14 +5,19 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
 const BITS: usize = 128;
+/// So much of a file is read, in bytes: more than an id has.
+const FILE_BYTES_MAX: u64 = 256;
 
 /// What `path` holds; nothing where it is not there.
 pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(Some(text.trim().to_owned()))
 }
 
 /// One that nobody has.

@@ -71,6 +71,7 @@ impl InstanceLock {
 
 /// Whether the process with this id is there, and not only not yet waited for.
 fn is_running(process: &str) -> bool {
+    let Ok(process) = process.parse::<u32>() else { return false };
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The state follows the name in parentheses (proc(5)).
     stat.rsplit_once(')')

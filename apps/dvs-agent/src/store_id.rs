@@ -8,6 +8,8 @@ use dvs_domain::names::StoreName;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What each store that is in a folder keeps in there from its first opening on.
 const VOLUMES: &str = "volumes";
@@ -16,6 +18,10 @@ const ID: &str = "id";
 /// The ids that were seen last, in the state folder: a file for each store, with its name. Beside this folder the stores
 /// themselves may lie.
 const SEEN: &str = "store-ids";
+/// So long at most another process may have the folder of a store locked that has no id yet.
+const LOCKED_MILLISECONDS_MAX: u64 = 1000;
+/// How long one wait between tries is.
+const TRY_AGAIN_AFTER_MILLISECONDS: u64 = 2;
 
 /// How to know that a store in a folder is still the same.
 pub(crate) struct Identity {
@@ -62,10 +68,11 @@ impl Identity {
             return Ok(());
         }
         let detail = format!(
-            "volumes of store `{}` are attached on this node, and `{}` holds another store (id {}, not {seen})",
+            "volumes of store `{}` are attached on this node, and `{}` holds another store (id {}, not {})",
             self.name,
             self.folder.display(),
-            found.as_deref().unwrap_or("missing"),
+            found.as_deref().unwrap_or("missing").escape_debug(),
+            seen.escape_debug(),
         );
         Err(Failure::new(FailureCode::StoreUnavailable, detail).with_hint(format!(
             "mount the store's file system, or, if this is the right one or its volumes are lost, remove `{}`; \
@@ -75,38 +82,49 @@ impl Identity {
     }
 
     /// Remembers the store that was just opened. One whose id cannot be kept is used all the same; then none is
-    /// remembered, so that it is not refused later for the sake of an earlier one.
+    /// remembered, so that it is not refused later for the sake of an earlier one. Where its id cannot be read, what is
+    /// remembered stays.
     pub(crate) fn keep(&self) {
         if let Err(error) = self.try_to_keep() {
             tracing::warn!(store = %self.name, "cannot keep the store's id: {error}");
-            if let Err(error) = fs::remove_file(&self.seen)
-                && error.kind() != ErrorKind::NotFound
-            {
-                tracing::warn!(store = %self.name, "cannot forget the earlier store's id: {error}");
-            }
         }
     }
 
     fn try_to_keep(&self) -> io::Result<()> {
-        // Other agents may have the same folder, each with a state of its own: they agree on one id.
-        let folder = File::open(&self.folder)?;
-        folder.lock()?;
-        let path = self.folder.join(ID);
-        let id = match drawn_id::read(&path)? {
-            Some(id) => id,
-            None => {
-                let id = drawn_id::draw()?;
-                drawn_id::write(&path, &id)?;
-                id
-            }
-        };
-        if drawn_id::read(&self.seen)?.as_ref() == Some(&id) {
+        let found = drawn_id::read(&self.folder.join(ID))?;
+        // Whatever is remembered and cannot be read is not this one either.
+        if found.is_some() && drawn_id::read(&self.seen).is_ok_and(|seen| seen == found) {
             return Ok(());
         }
+        match fs::remove_file(&self.seen) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let id = found.map_or_else(|| self.begin(), Ok)?;
         if let Some(folder) = self.seen.parent() {
             fs::create_dir_all(folder)?;
         }
         drawn_id::write(&self.seen, &id)
+    }
+
+    /// Gives the store an id, unless another agent that has the same folder, with a state of its own, has just done so.
+    fn begin(&self) -> io::Result<String> {
+        let path = self.folder.join(ID);
+        let folder = File::open(&self.folder)?;
+        let until = Instant::now() + Duration::from_millis(LOCKED_MILLISECONDS_MAX);
+        while let Err(error) = folder.try_lock() {
+            // Whoever draws an id holds it for a moment, and a backup perhaps for hours.
+            if until <= Instant::now() {
+                return Err(io::Error::other(format!("cannot lock `{}`: {error}", self.folder.display())));
+            }
+            thread::sleep(Duration::from_millis(TRY_AGAIN_AFTER_MILLISECONDS));
+        }
+        if let Some(id) = drawn_id::read(&path)? {
+            return Ok(id);
+        }
+        let id = drawn_id::draw()?;
+        drawn_id::write(&path, &id)?;
+        Ok(id)
     }
 }
 
