@@ -4,9 +4,10 @@
 
 mod support;
 
-use dvs_domain::failure::FailureCode;
+use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ports::{Created, Destroyed, SharedStore, TakenBack, VolumeStore};
 use dvs_domain::volume::Entry;
+use dvs_store_nfs::NfsStore;
 use dvs_store_nfs::testing::Lost;
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,6 +24,26 @@ async fn whole(ground: &Ground) -> BTreeSet<String> {
     store.create(&volume(&store, "a")).await.unwrap();
     tidy(&store).await;
     ground.traces()
+}
+
+/// A store in which a whole volume `a` is destroyed, but for what is lost from `calls` calls on, or the one call that is
+/// refused then, and what came of that.
+async fn destroy_but(
+    ground: &Ground,
+    way: Option<Lost>,
+    calls: u64,
+) -> (NfsStore, Result<Destroyed, Failure>) {
+    whole(ground).await;
+    let store = ground.store(1);
+    store.list().await.unwrap();
+    tidy(&store).await;
+    match way {
+        Some(lost) => ground.server.script().die_after(calls, lost),
+        None => ground.server.script().refuse_after(calls),
+    }
+    let destroyed = store.destroy(&named("a")).await;
+    ground.server.script().revive();
+    (store, destroyed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,16 +217,7 @@ async fn a_failed_destroy_says_that_nothing_has_changed_only_of_a_volume_that_st
     for way in [Some(Lost::Call), Some(Lost::Answer), None] {
         for calls in 0..CALLS_MAX {
             let ground = Ground::new();
-            whole(&ground).await;
-            let store = ground.store(1);
-            store.list().await.unwrap();
-            tidy(&store).await;
-            match way {
-                Some(lost) => ground.server.script().die_after(calls, lost),
-                None => ground.server.script().refuse_after(calls),
-            }
-            let destroyed = store.destroy(&named("a")).await;
-            ground.server.script().revive();
+            let (store, destroyed) = destroy_but(&ground, way, calls).await;
             let Err(failure) = destroyed else { break };
             tidy_in_the_end(&store).await;
             let is_there = store.look_up(&named("a")).await.unwrap().is_some();
@@ -261,16 +273,7 @@ async fn a_destroy_that_came_to_nothing_leaves_a_volume_that_others_can_attach()
         for restarts in [true, false] {
             for calls in 0..CALLS_MAX {
                 let ground = Ground::new();
-                whole(&ground).await;
-                let mut store = ground.store(1);
-                store.list().await.unwrap();
-                tidy(&store).await;
-                match way {
-                    Some(lost) => ground.server.script().die_after(calls, lost),
-                    None => ground.server.script().refuse_after(calls),
-                }
-                let destroyed = store.destroy(&named("a")).await;
-                ground.server.script().revive();
+                let (mut store, destroyed) = destroy_but(&ground, way, calls).await;
                 if destroyed.is_ok() {
                     break;
                 }
