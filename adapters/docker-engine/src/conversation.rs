@@ -5,6 +5,7 @@ use crate::connection::{BYTES_MAX, Connection};
 use crate::container::{self, Bound, Container, NamedVolume, shown};
 use crate::engine::Engine;
 use crate::line::{Line, client};
+use crate::listing::Listing;
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListVolumesOptions};
 use bollard::{ClientVersion, Docker};
@@ -21,6 +22,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 const REASON_CHARACTERS_MAX: usize = 300;
 /// How long a state that passes is given to pass.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The step that each conversation begins with.
+const LIST_CONTAINERS: &str = "list containers";
 /// What bollard says of a container whose state is none of Docker's.
 const NO_STATE_OF_DOCKERS: &str = "unknown variant";
 
@@ -31,6 +34,7 @@ pub(crate) struct Acquaintance {
     /// together: Docker starts programs of its own for that.
     version: Mutex<Option<ClientVersion>>,
     line: Line,
+    listing: Listing,
 }
 
 impl Acquaintance {
@@ -84,9 +88,18 @@ impl<'a> Conversation<'a> {
         })
     }
 
-    /// Every container, in whatever state. It is the first question: here it shows when the engine was replaced
-    /// by one that does not know the version that was agreed on before.
+    /// Every container, in whatever state. It is the first question, and who asks it at the same time shares its
+    /// answer.
     pub(crate) async fn containers(&mut self) -> Result<Vec<Container>, Failure> {
+        let (known, until) = (self.talk.known, self.talk.until);
+        match timeout_at(until, known.listing.fresh(self.list())).await {
+            Ok(listed) => listed,
+            Err(_) => Err(self.talk.too_late(LIST_CONTAINERS)),
+        }
+    }
+
+    /// Here it shows when the engine was replaced by one that does not know the version that was agreed on before.
+    async fn list(&mut self) -> Result<Vec<Container>, Failure> {
         let options = &ListContainersOptions { all: true, ..Default::default() };
         let remembered = self.remembered;
         let list = |docker: Docker| async move {
@@ -95,12 +108,12 @@ impl<'a> Conversation<'a> {
                 listed => listed.map(Some),
             }
         };
-        if let Some(listed) = self.ask("list containers", list).await? {
+        if let Some(listed) = self.ask(LIST_CONTAINERS, list).await? {
             return Ok(listed.into_iter().map(Container::listed).collect());
         }
         self.version = self.talk.agree().await?;
         self.remembered = false;
-        Box::pin(self.containers()).await
+        Box::pin(self.list()).await
     }
 
     /// The volumes that the engine keeps itself, by their names. Volumes of plugins are not asked for: a plugin

@@ -14,6 +14,7 @@ mod engine;
 mod enquiry;
 mod line;
 mod links;
+mod listing;
 mod mount_table;
 mod path;
 mod users;

@@ -302,11 +302,21 @@ async fn an_answer_may_take_longer_than_a_connection_stays_unused() {
 async fn few_connections_stay_open_however_many_there_were() {
     const AT_ONCE: usize = 8;
     let together = Arc::new(Barrier::new(AT_ONCE));
-    let fake = listing(move |list| {
-        if 0 < list {
-            together.wait();
+    // Lists are shared by who asks at the same time, and volumes are not.
+    let volume = json!({"Type": "volume", "Name": "v", "Driver": "local", "Source": "", "Destination": "/x"});
+    let containers = json!([support::container("db", "running", &volume)]).to_string();
+    let asked = AtomicUsize::new(0);
+    let fake = FakeEngine::that(move |path| match path {
+        "/containers/json" => Reply::Json(containers.clone()),
+        "/volumes" => {
+            if 0 < asked.fetch_add(1, Ordering::SeqCst) {
+                together.wait();
+            }
+            let place = json!({"Name": "v", "Driver": "local", "Mountpoint": "/srv/v", "Labels": {}, "Scope": "local",
+                "Options": {}});
+            Reply::Json(json!({"Volumes": [place], "Warnings": null}).to_string())
         }
-        nobody()
+        path => sane(path),
     });
     let engines = engines(&fake);
     assert_eq!(users(&engines).await.unwrap(), []);

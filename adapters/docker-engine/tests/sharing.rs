@@ -1,0 +1,161 @@
+//! What is asked of an engine by many at the same time: that they share lists, and that nobody's is older than the
+//! question.
+
+#![expect(clippy::unwrap_used, reason = "also the helpers of tests may stop a test")]
+
+mod support;
+
+use dvs_docker_engine::ContainerEngines;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::ports::VolumeUsers;
+use dvs_domain::user::User;
+use futures::future::join_all;
+use futures::poll;
+use serde_json::json;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use support::{FakeEngine, LONG, Reply, at, bind, running, sane, volume_a};
+
+/// How many ask while the first list is made.
+const OTHERS: usize = 10;
+
+/// An engine that makes a list only when it is told to, and tells when it is about to.
+struct Gated {
+    fake: FakeEngine,
+    asked: Option<Receiver<usize>>,
+    go_on: Sender<Reply>,
+}
+
+impl Gated {
+    fn new() -> Self {
+        let ((asks, asked), (go_on, told)) = (channel(), channel());
+        let (asks, told) = (Mutex::new(asks), Mutex::new(told));
+        let lists = AtomicUsize::new(0);
+        let fake = FakeEngine::that(move |path| match path {
+            "/containers/json" => {
+                let _ended = asks.lock().unwrap().send(lists.fetch_add(1, Ordering::SeqCst));
+                told.lock().unwrap().recv().unwrap_or(Reply::Silence)
+            }
+            path => sane(path),
+        });
+        Self { fake, asked: Some(asked), go_on }
+    }
+
+    fn engines(&self, limit: Duration) -> ContainerEngines {
+        ContainerEngines::new(vec![self.fake.engine()], "dvs").within(limit)
+    }
+
+    /// Waits until list `number` is asked for.
+    async fn until_asked(&mut self, number: usize) {
+        let asked = self.asked.take().unwrap();
+        let wait = move || {
+            assert_eq!(asked.recv_timeout(LONG).unwrap(), number);
+            asked
+        };
+        self.asked = Some(tokio::task::spawn_blocking(wait).await.unwrap());
+    }
+
+    fn says_nobody(&self) {
+        self.go_on.send(Reply::Json("[]".to_owned())).unwrap();
+    }
+
+    fn says_db(&self) {
+        self.go_on.send(Reply::Json(json!([bind("db", "running", "/mnt/a")]).to_string())).unwrap();
+    }
+
+    fn lists(&self) -> usize {
+        self.fake.asked().iter().filter(|path| path.contains("/containers/json")).count()
+    }
+}
+
+async fn users(engines: &ContainerEngines) -> Result<Vec<User>, Failure> {
+    engines.users_of(&volume_a(), Some(&at("/mnt/a"))).await
+}
+
+/// Agrees on a version, so that from now on the list is what is asked first.
+async fn acquainted(engine: &mut Gated, limit: Duration) -> ContainerEngines {
+    let engines = engine.engines(limit);
+    engine.says_nobody();
+    assert_eq!(users(&engines).await.unwrap(), []);
+    engine.until_asked(0).await;
+    engines
+}
+
+#[tokio::test]
+async fn who_asks_while_a_list_is_made_shares_the_next_one() {
+    let mut engine = Gated::new();
+    let engines = acquainted(&mut engine, LONG).await;
+    let first = tokio::spawn({
+        let engines = engines.clone();
+        async move { users(&engines).await }
+    });
+    engine.until_asked(1).await;
+    let mut others = pin!(join_all((0..OTHERS).map(|_| users(&engines))));
+    assert!(poll!(&mut others).is_pending());
+    // A container that is made now is none of the first list, which was begun before, and of everybody else's.
+    engine.says_nobody();
+    engine.says_db();
+    assert_eq!(first.await.unwrap().unwrap(), []);
+    for answer in others.await {
+        assert_eq!(answer.unwrap(), [running("db")]);
+    }
+    assert_eq!(engine.lists(), 3);
+    // It is nobody's any more.
+    engine.says_nobody();
+    assert_eq!(users(&engines).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_list_that_fails_is_only_the_failure_of_who_asked_for_it() {
+    let mut engine = Gated::new();
+    let engines = acquainted(&mut engine, LONG).await;
+    let first = tokio::spawn({
+        let engines = engines.clone();
+        async move { users(&engines).await }
+    });
+    engine.until_asked(1).await;
+    let mut others = pin!(join_all((0..OTHERS).map(|_| users(&engines))));
+    assert!(poll!(&mut others).is_pending());
+    engine.go_on.send(Reply::Status(500, json!({"message": "out of order"}).to_string())).unwrap();
+    engine.says_db();
+    assert_eq!(first.await.unwrap().unwrap_err().code(), FailureCode::StoreUnavailable);
+    for answer in others.await {
+        assert_eq!(answer.unwrap(), [running("db")]);
+    }
+}
+
+#[tokio::test]
+async fn who_gives_up_leaves_the_list_to_the_next() {
+    let mut engine = Gated::new();
+    let engines = acquainted(&mut engine, LONG).await;
+    let first = tokio::spawn({
+        let engines = engines.clone();
+        async move { users(&engines).await }
+    });
+    engine.until_asked(1).await;
+    let mut other = pin!(users(&engines));
+    assert!(poll!(&mut other).is_pending());
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    engine.says_nobody(); // To nobody.
+    engine.says_db();
+    assert_eq!(other.await.unwrap(), [running("db")]);
+}
+
+#[tokio::test]
+async fn who_waits_for_anothers_list_waits_no_longer_than_for_an_own_one() {
+    const SHORT: Duration = Duration::from_millis(300);
+    let mut engine = Gated::new();
+    let patient = acquainted(&mut engine, LONG).await;
+    let hasty = patient.clone().within(SHORT);
+    let first = tokio::spawn(async move { users(&patient).await });
+    engine.until_asked(1).await;
+    let failure = users(&hasty).await.unwrap_err();
+    assert_eq!(failure.code(), FailureCode::StoreUnavailable);
+    assert!(failure.to_string().contains("does not answer within 0.3 s"), "{failure}");
+    engine.says_db();
+    assert_eq!(first.await.unwrap().unwrap(), [running("db")]);
+}
