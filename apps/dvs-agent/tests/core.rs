@@ -53,6 +53,30 @@ async fn deleting_nothing_is_done() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_job_and_the_next_arrival_share_one_wait_for_the_disk() {
+    let core = Core::new(Limits::default()).await;
+    core.mounts.gate_is_closed.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.waiting.load(Ordering::SeqCst) == 1, || "not at the gate".to_owned()).await;
+    core.journal.gate_is_closed.store(true, Ordering::SeqCst);
+    let (second, third) = (delete("2", "/mnt/b"), delete("3", "/mnt/c"));
+    let mut sent = std::pin::pin!(core.send(&second));
+    assert!(futures::poll!(&mut sent).is_pending());
+    // The engine waits for the disk with that; meanwhile the first job ends, and another one comes.
+    wait_for(|| core.journal.waiting.load(Ordering::SeqCst) == 1, || "not at the disk".to_owned()).await;
+    core.mounts.open_gate();
+    wait_for(|| core.mounts.at("/mnt/a").is_some(), || "not mounted".to_owned()).await;
+    let mut also_sent = std::pin::pin!(core.send(&third));
+    assert!(futures::poll!(&mut also_sent).is_pending());
+    core.journal.open_gate();
+    futures::join!(sent, also_sent);
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+    let is_end = |change: &Change| matches!(change, Change::PutJob(record) if record.job.id.as_str() == "1" && record.phase != Phase::Accepted);
+    let is_next = |change: &Change| matches!(change, Change::PutJob(record) if record.job.id.as_str() == "3" && record.phase == Phase::Accepted);
+    assert!(core.journal.has_together(is_end, is_next));
+}
+
+#[tokio::test]
 async fn a_failing_mount_leaves_nothing_and_names_its_step() {
     let core = Core::new(Limits::default()).await;
     *core.mounts.refuses.lock().unwrap() = Some(FailureCode::Internal);

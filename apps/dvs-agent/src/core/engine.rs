@@ -146,8 +146,18 @@ impl Engine {
                 _ = self.arrivals.recv_many(&mut deliveries, EngineLimits::BATCH) => {}
                 _ = tick.tick() => events.push(Event::Tick),
             }
-            self.handle(events.drain(..)).await;
-            self.take(deliveries.drain(..)).await;
+            // What came while the last was recorded is recorded together, whichever of the two it is.
+            while events.len() < EngineLimits::BATCH
+                && let Ok(event) = self.events.try_recv()
+            {
+                events.push(event);
+            }
+            while deliveries.len() < EngineLimits::BATCH
+                && let Ok(delivery) = self.arrivals.try_recv()
+            {
+                deliveries.push(delivery);
+            }
+            self.handle(events.drain(..), deliveries.drain(..)).await;
         }
         self.wind_down().await;
     }
@@ -157,7 +167,7 @@ impl Engine {
         let end = tokio::time::Instant::now() + Duration::from_secs(self.parts.limits.stop_seconds);
         while !self.running.is_empty() {
             match tokio::time::timeout_at(end, self.events.recv()).await {
-                Ok(Some(event)) => self.handle([event]).await,
+                Ok(Some(event)) => self.handle([event], []).await,
                 Ok(None) | Err(_) => break,
             }
         }
@@ -167,32 +177,22 @@ impl Engine {
         let flush = tokio::time::Instant::now() + Duration::from_millis(EngineLimits::FLUSH_MILLISECONDS);
         while self.answers_in_flight > 0 {
             match tokio::time::timeout_at(flush, self.events.recv()).await {
-                Ok(Some(event)) => self.handle([event]).await,
+                Ok(Some(event)) => self.handle([event], []).await,
                 Ok(None) | Err(_) => break,
             }
         }
         self.record_noted().await;
     }
 
-    async fn take(&mut self, deliveries: impl IntoIterator<Item = Delivery>) {
+    /// What follows from the ends of work comes before what arrives.
+    async fn handle(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+        deliveries: impl IntoIterator<Item = Delivery>,
+    ) {
         let now = self.parts.clock.now();
         let mut decided = Vec::new();
-        for delivery in deliveries {
-            self.taking.push((shown_id(&delivery.arrival), delivery.taken));
-            let event = self.event_of(delivery.arrival);
-            decided.push(self.ledger.on(event, now));
-        }
-        self.perform_all(decided).await;
-        between("agent.taken");
-        for (_, taken) in self.taking.drain(..) {
-            let _gone = taken.send(()); // A door that went away does not acknowledge: the broker repeats.
-        }
-    }
-
-    async fn handle(&mut self, events: impl IntoIterator<Item = Event>) {
-        let now = self.parts.clock.now();
-        let mut decided = Vec::new();
-        let mut ticked = false;
+        let (mut ticked, mut arrived) = (false, false);
         for event in events {
             ticked |= event == Event::Tick;
             let mut to_forget = None;
@@ -207,7 +207,19 @@ impl Engine {
             let forget = to_forget.map(|gone| Effect::Record(vec![Change::DropAttachment(gone)]));
             decided.push(forget.into_iter().chain(self.ledger.on(event, now)).collect());
         }
+        for delivery in deliveries {
+            self.taking.push((shown_id(&delivery.arrival), delivery.taken));
+            let event = self.event_of(delivery.arrival);
+            decided.push(self.ledger.on(event, now));
+            arrived = true;
+        }
         self.perform_all(decided).await;
+        if arrived {
+            between("agent.taken");
+        }
+        for (_, taken) in self.taking.drain(..) {
+            let _gone = taken.send(()); // A door that went away does not acknowledge: the broker repeats.
+        }
         if ticked || self.noted.len() >= EngineLimits::BATCH {
             self.record_noted().await;
         }

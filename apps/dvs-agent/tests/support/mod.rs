@@ -166,6 +166,13 @@ pub(crate) struct MemoryJournal {
     pub(crate) fails_for: Mutex<Option<Kind>>,
     /// How often that happened.
     pub(crate) refusals: AtomicU64,
+    /// Commits wait while this is so: set by tests.
+    pub(crate) gate_is_closed: AtomicBool,
+    pub(crate) gate: Notify,
+    /// How many wait.
+    pub(crate) waiting: AtomicU64,
+    /// What was committed together.
+    committed: Mutex<Vec<Vec<Change>>>,
 }
 
 #[async_trait]
@@ -179,6 +186,13 @@ impl Journal for MemoryJournal {
             self.refusals.fetch_add(1, Ordering::SeqCst);
             return Err(Failure::new(FailureCode::NoSpace, "the journal is full"));
         }
+        while self.gate_is_closed.load(Ordering::SeqCst) {
+            let opened = self.gate.notified();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            opened.await;
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.committed.lock().unwrap().push(changes.to_vec());
         let mut remembered = self.remembered.lock().unwrap();
         for change in changes.iter().cloned() {
             match change {
@@ -206,6 +220,22 @@ impl MemoryJournal {
     /// What losing the state folder does.
     pub(crate) fn forget_everything(&self) {
         *self.remembered.lock().unwrap() = Remembered::default();
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.gate_is_closed.store(false, Ordering::SeqCst);
+        self.gate.notify_waiters();
+    }
+
+    /// Whether the first commit with a change of the kind `first` had one of the kind `second` too.
+    pub(crate) fn has_together(
+        &self,
+        first: impl Fn(&Change) -> bool,
+        second: impl Fn(&Change) -> bool,
+    ) -> bool {
+        let committed = self.committed.lock().unwrap();
+        let commit = committed.iter().find(|changes| changes.iter().any(&first));
+        commit.is_some_and(|changes| changes.iter().any(second))
     }
 
     pub(crate) fn contents(&self) -> Remembered {
