@@ -5,6 +5,7 @@ use crate::Shared;
 use crate::device::{self, BackingFile, ExclusiveDevice, ExclusiveError};
 use crate::entry::{self, SoundVolume};
 use crate::folders::{self, Folders};
+use crate::sources;
 use crate::stage::{Staged, undone};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -33,7 +34,7 @@ pub(crate) fn destroy(shared: &Shared, name: &VolumeName) -> Result<Destroyed, F
     let image = volume.open_image().map_err(failed)?;
     let file = BackingFile::of(&image).map_err(failed)?;
     step::failpoint("loop.hold")?;
-    let held = hold(&id, file)?;
+    let held = hold(&id, file, shared.sources.is_kept(name))?;
     let staged = Staged::decide(&folders, name, volume.folder)?;
     shared.promises.release(name);
     remove(&folders, &staged, &id);
@@ -57,12 +58,17 @@ fn refuse_foreign_files(id: &VolumeId, volume: &SoundVolume) -> Result<(), Failu
     .with_hint("move what is not DVS's out of the volume's folder first"))
 }
 
-/// Every loop device of the image, each held so that nobody can mount it.
-fn hold(id: &VolumeId, file: BackingFile) -> Result<Vec<ExclusiveDevice>, Failure> {
+/// Every loop device of the image, each held so that nobody can mount it. Where it `was_attached` there is one at most:
+/// who bound it to another meanwhile may be reading a copy of it.
+fn hold(id: &VolumeId, file: BackingFile, was_attached: bool) -> Result<Vec<ExclusiveDevice>, Failure> {
     let failed = |errno| step::failed("hold", "cannot see what uses the volume", errno);
     let until = Instant::now() + Duration::from_millis(BUSY_MILLISECONDS_MAX);
     let mut held = Vec::new();
-    for device in device::find(file).map_err(failed)? {
+    let found = device::find(file).map_err(failed)?;
+    if was_attached && found.len() > 1 {
+        return Err(sources::bound_at_once(id, &found).at_step("hold"));
+    }
+    for device in found {
         loop {
             match device.open_exclusively() {
                 Ok(exclusive) => {

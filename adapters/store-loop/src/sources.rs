@@ -1,5 +1,6 @@
 //! What to attach for a volume: the loop device that its image is bound to, bound now if it is not yet. All
-//! sources of one volume are one device.
+//! sources of one volume are one device. Which one that is, is remembered: to look for it means to ask every bound device
+//! of the host. It is still asked itself each time.
 
 use crate::Shared;
 use crate::check;
@@ -16,10 +17,18 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// The sources that were given out and are still there.
+/// The sources that were given out.
 #[derive(Default)]
 pub(crate) struct Sources {
-    by_name: Mutex<HashMap<VolumeName, Weak<Kept>>>,
+    by_name: Mutex<HashMap<VolumeName, GivenBefore>>,
+}
+
+/// The last source of a volume.
+struct GivenBefore {
+    /// The number of its device.
+    number: u32,
+    /// The device, while a source of it is still there.
+    kept: Weak<Kept>,
 }
 
 /// A device that is kept open: by all sources of its volume, until the volume is destroyed.
@@ -58,9 +67,12 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
     let kept = match shared.sources.kept(name, file) {
         Some(kept) => kept,
         None => {
-            let device = match found_device(&id, shared, file)? {
+            let device = match shared.sources.remembered(name, file) {
                 Some(device) => device,
-                None => bind(&image)?,
+                None => match found_device(&id, shared, file)? {
+                    Some(device) => device,
+                    None => bind(&image)?,
+                },
             };
             entry::mend_record(&volume.folder, &id);
             check::check(&id, &device, &image, &shared.root.image(name), file_system)?;
@@ -95,23 +107,29 @@ fn found_device(id: &VolumeId, shared: &Shared, file: BackingFile) -> Result<Opt
     let found = shared.bindings.of(file);
     let found =
         found.map_err(|errno| step::failed("attach", "cannot see what the image is bound to", errno))?;
-    let conflict = |what: &str| {
-        let devices: Vec<String> = found.iter().map(|device| device.path().display().to_string()).collect();
-        Failure::new(
-            FailureCode::Conflict,
-            format!("volume `{id}` is bound to {} {what}", devices.join(", ")),
-        )
-        .at_step("attach")
-        .with_hint("somebody else did that: unmount it there, and detach it with `losetup -d`")
-    };
     match found.as_slice() {
         [] => Ok(None),
-        [device] if device.is_read_only() || !device.is_whole() => {
-            Err(conflict("read-only or in part, not as DVS binds it"))
+        [device] if !is_as_bound_here(device) => {
+            Err(bound_otherwise(id, &found, "read-only or in part, not as DVS binds it").at_step("attach"))
         }
         [_] => Ok(found.into_iter().next()),
-        _ => Err(conflict("at once, and writing to both would destroy it")),
+        _ => Err(bound_at_once(id, &found).at_step("attach")),
     }
+}
+
+fn is_as_bound_here(device: &LoopDevice) -> bool {
+    device.is_whole() && !device.is_read_only()
+}
+
+/// The image of `id` is bound to several devices.
+pub(crate) fn bound_at_once(id: &VolumeId, devices: &[LoopDevice]) -> Failure {
+    bound_otherwise(id, devices, "at once, and writing to both would destroy it")
+}
+
+fn bound_otherwise(id: &VolumeId, devices: &[LoopDevice], how: &str) -> Failure {
+    let devices: Vec<String> = devices.iter().map(|device| device.path().display().to_string()).collect();
+    Failure::new(FailureCode::Conflict, format!("volume `{id}` is bound to {} {how}", devices.join(", ")))
+        .with_hint("somebody else did that: unmount it there, and detach it with `losetup -d`")
 }
 
 impl Sources {
@@ -120,29 +138,38 @@ impl Sources {
         self.keep(name, bound.device).source(bound.file_system)
     }
 
+    /// Whether a source of `name` is still there.
+    pub(crate) fn is_kept(&self, name: &VolumeName) -> bool {
+        self.by_name().get(name).is_some_and(|given| given.kept.strong_count() > 0)
+    }
+
     fn kept(&self, name: &VolumeName, file: BackingFile) -> Option<Given> {
-        let kept = self.by_name().get(name)?.upgrade()?;
+        let kept = self.by_name().get(name)?.kept.upgrade()?;
         let path = kept.device().as_ref().filter(|device| device.is_bound_to(file)).map(LoopDevice::path);
         path.map(|path| Given { path, kept })
     }
 
+    /// The device of the last source of `name`, if it is still that of its image.
+    fn remembered(&self, name: &VolumeName, file: BackingFile) -> Option<LoopDevice> {
+        let number = self.by_name().get(name)?.number;
+        device::open_if_bound_to(number, file).ok()?.filter(is_as_bound_here)
+    }
+
     fn keep(&self, name: &VolumeName, device: LoopDevice) -> Given {
-        let path = device.path();
+        let (path, number) = (device.path(), device.number());
         let kept = Arc::new(Kept { device: Mutex::new(Some(device)) });
-        let mut by_name = self.by_name();
-        by_name.retain(|_, kept| kept.strong_count() > 0);
-        by_name.insert(name.clone(), Arc::downgrade(&kept));
+        self.by_name().insert(name.clone(), GivenBefore { number, kept: Arc::downgrade(&kept) });
         Given { path, kept }
     }
 
     /// Closes the device of a volume that is no more, in all sources that are still around.
     pub(crate) fn close(&self, name: &VolumeName) {
-        if let Some(kept) = self.by_name().remove(name).and_then(|kept| kept.upgrade()) {
+        if let Some(kept) = self.by_name().remove(name).and_then(|given| given.kept.upgrade()) {
             kept.device().take();
         }
     }
 
-    fn by_name(&self) -> MutexGuard<'_, HashMap<VolumeName, Weak<Kept>>> {
+    fn by_name(&self) -> MutexGuard<'_, HashMap<VolumeName, GivenBefore>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode;
-use dvs_domain::ports::VolumeStore;
+use dvs_domain::ports::{Source, VolumeStore};
 use dvs_store_loop::device::{self, BackingFile};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fstat, ftruncate, minor, openat};
@@ -186,6 +186,54 @@ async fn loop_devices_that_others_bound_otherwise_are_refused() {
     // Both are free afterwards, though nobody asked the kernel to free them at their last close.
     store.destroy(&named("a")).await.unwrap();
     support::wait_until("both devices are free", || none_below(&place));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loop_what_others_bind_besides_while_a_volume_is_attached_keeps_it() {
+    if !support::can_run("loop_what_others_bind_besides_while_a_volume_is_attached_keeps_it") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume("a")).await.unwrap();
+    let source = store.source(&named("a")).await.unwrap();
+    let second = losetup(&["--read-only"], &place.image("a"));
+    let traces = place.traces();
+    let refused = store.destroy(&named("a")).await.unwrap_err();
+    assert_eq!(refused.code(), FailureCode::Conflict, "{}", refused.chain());
+    let first = device_of(&source).0.display().to_string();
+    assert!(refused.to_string().contains(&first) && refused.to_string().contains(&second), "{refused}");
+    assert_eq!(place.traces(), traces, "nothing has changed");
+    detach(&second);
+    support::wait_until("the second is free", || place.traces() != traces);
+    assert_eq!(store.destroy(&named("a")).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loop_a_device_that_another_image_has_now_is_no_source() {
+    if !support::can_run("loop_a_device_that_another_image_has_now_is_no_source") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume("a")).await.unwrap();
+    let number = |source: &Source| device_of(source).0.clone();
+    let other = place.folder.path().join("other");
+    image(&other);
+    // Whatever is bound now to the device that the volume had. Another test may be faster, and then it is tried again.
+    let before = loop {
+        let before = number(&store.source(&named("a")).await.unwrap());
+        let taken = Command::new("losetup").arg(&before).arg(&other).output().unwrap();
+        if taken.status.success() {
+            break before;
+        }
+    };
+    let source = store.source(&named("a")).await.unwrap();
+    assert_ne!(number(&source), before);
+    let image = File::open(place.image("a")).unwrap();
+    let found = device::find(BackingFile::of(&image).unwrap()).unwrap();
+    assert_eq!(found.iter().map(|device| device.path()).collect::<Vec<_>>(), [number(&source)]);
+    detach(&before.display().to_string());
 }
 
 fn losetup(arguments: &[&str], image: &Path) -> String {
