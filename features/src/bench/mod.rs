@@ -86,6 +86,21 @@ pub(crate) enum Way {
 
 impl Way {
     pub(crate) const ALL: [Self; 3] = [Self::Dvs, Self::Shell, Self::Bare];
+
+    /// All of them in the order of `round`: each other time the other way round, so that none always comes after the
+    /// same, and those that are closest to each other follow each other: the machine has the same speed for both.
+    fn in_round(round: u32) -> [Self; 3] {
+        let mut ways = [Self::Shell, Self::Dvs, Self::Bare];
+        if round % 2 == 1 {
+            ways.reverse();
+        }
+        ways
+    }
+}
+
+/// Writes what is still to be written: what one way has left is no other's work.
+fn settle() {
+    rustix::fs::sync();
 }
 
 /// Where everything is.
@@ -126,8 +141,9 @@ async fn measure_jobs(plan: &Plan, broker: &Mosquitto, scratch: &Scratch, report
     );
     report.idle(idle);
     for round in 0..plan.warm_up + plan.rounds {
-        for way in Way::ALL {
+        for way in Way::in_round(round) {
             let name = format!("alone-{round}");
+            settle();
             let (create, delete) = match way {
                 Way::Dvs => jobs.alone(&name).await?,
                 Way::Shell => shell.alone(&name).await?,
@@ -139,8 +155,9 @@ async fn measure_jobs(plan: &Plan, broker: &Mosquitto, scratch: &Scratch, report
         }
     }
     for round in 0..plan.lane_rounds {
-        for way in Way::ALL {
+        for way in Way::in_round(round) {
             let name = format!("lanes-{round}");
+            settle();
             let begun = Instant::now();
             match way {
                 Way::Dvs => jobs.lanes(&name, plan).await?,

@@ -118,24 +118,26 @@ impl Report {
     }
 
     fn verdicts_on_jobs(&self) -> Vec<Verdict> {
-        let create = |way| self.create(way);
+        let creates =
+            |way: Way| -> Vec<f64> { self.creates[way as usize].iter().map(Duration::as_secs_f64).collect() };
+        let lanes_of = |way: Way| self.lanes[way as usize].as_slice();
         let verdict = |what: &str, figure, bound| Verdict { what: what.to_owned(), figure, bound };
         let (lanes, volumes) = (self.plan.lanes, self.plan.volumes);
         let mebibytes = |bytes: u64| bytes as f64 / BYTES_PER_MEBIBYTE;
         vec![
             verdict(
                 "create, shell to dvs",
-                create(Way::Shell) / create(Way::Dvs),
+                ratio(&creates(Way::Shell), &creates(Way::Dvs)),
                 Bound::AtLeast(SHELL_TO_DVS_MIN),
             ),
             verdict(
                 "create, dvs to bare calls",
-                create(Way::Dvs) / create(Way::Bare),
+                ratio(&creates(Way::Dvs), &creates(Way::Bare)),
                 Bound::AtMost(DVS_TO_BARE_MAX),
             ),
             verdict(
                 &format!("pairs on {lanes} lanes, dvs to bare calls"),
-                self.pairs(Way::Dvs) / self.pairs(Way::Bare),
+                ratio(lanes_of(Way::Dvs), lanes_of(Way::Bare)),
                 Bound::AtLeast(LANES_MIN),
             ),
             verdict("agent's memory, idle", mebibytes(self.idle), Bound::MebibytesBelow(IDLE_MEBIBYTES_MAX)),
@@ -221,7 +223,10 @@ impl fmt::Display for Report {
 impl Report {
     fn show_jobs(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan { rounds, lanes, lane_rounds, pairs, size, .. } = self.plan;
-        writeln!(formatter, "{size} MiB, ext4 (the shell: ext2, as specified); medians of one run")?;
+        writeln!(
+            formatter,
+            "{size} MiB, ext4 (the shell: ext2, as specified); medians of one run, ratios: of its rounds"
+        )?;
         writeln!(
             formatter,
             "  dvs    job through Mosquitto (set_tcp_nodelay); all of it on disk before DONE;"
@@ -283,6 +288,12 @@ fn milliseconds(durations: &[Duration]) -> f64 {
     median(&durations)
 }
 
+/// How `figures` are to `others`, each to what the same round gave: the machine has another speed a second later.
+fn ratio(figures: &[f64], others: &[f64]) -> f64 {
+    let ratios: Vec<_> = figures.iter().zip(others).map(|(figure, other)| figure / other).collect();
+    median(&ratios)
+}
+
 /// The middle one, or the middle between the two in the middle; nothing to tell without any.
 fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
@@ -304,6 +315,12 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_machine_that_changes_its_speed_changes_no_ratio() {
+        assert_eq!(ratio(&[7.0, 70.0, 14.0], &[10.0, 100.0, 20.0]), 0.7);
+        assert!(ratio(&[], &[]).is_nan());
     }
 
     #[test]
