@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use support::{FakeEngine, LONG, Reply, at, bind, running, sane, volume_a};
+use tokio::task::JoinHandle;
 
 /// How many ask while the first list is made.
 const OTHERS: usize = 10;
@@ -58,6 +59,14 @@ impl Gated {
         self.asked = Some(tokio::task::spawn_blocking(wait).await.unwrap());
     }
 
+    /// Lets somebody ask `engines`, and waits until the list for it is begun, the first after the acquaintance.
+    async fn is_listing_for(&mut self, engines: &ContainerEngines) -> JoinHandle<Result<Vec<User>, Failure>> {
+        let engines = engines.clone();
+        let asking = tokio::spawn(async move { users(&engines).await });
+        self.until_asked(1).await;
+        asking
+    }
+
     fn says_nobody(&self) {
         self.go_on.send(Reply::Json("[]".to_owned())).unwrap();
     }
@@ -88,11 +97,7 @@ async fn acquainted(engine: &mut Gated, limit: Duration) -> ContainerEngines {
 async fn who_asks_while_a_list_is_made_shares_the_next_one() {
     let mut engine = Gated::new();
     let engines = acquainted(&mut engine, LONG).await;
-    let first = tokio::spawn({
-        let engines = engines.clone();
-        async move { users(&engines).await }
-    });
-    engine.until_asked(1).await;
+    let first = engine.is_listing_for(&engines).await;
     let mut others = pin!(join_all((0..OTHERS).map(|_| users(&engines))));
     assert!(poll!(&mut others).is_pending());
     // A container that is made now is none of the first list, which was begun before, and of everybody else's.
@@ -112,11 +117,7 @@ async fn who_asks_while_a_list_is_made_shares_the_next_one() {
 async fn a_list_that_fails_is_only_the_failure_of_who_asked_for_it() {
     let mut engine = Gated::new();
     let engines = acquainted(&mut engine, LONG).await;
-    let first = tokio::spawn({
-        let engines = engines.clone();
-        async move { users(&engines).await }
-    });
-    engine.until_asked(1).await;
+    let first = engine.is_listing_for(&engines).await;
     let mut others = pin!(join_all((0..OTHERS).map(|_| users(&engines))));
     assert!(poll!(&mut others).is_pending());
     engine.go_on.send(Reply::Status(500, json!({"message": "out of order"}).to_string())).unwrap();
@@ -131,11 +132,7 @@ async fn a_list_that_fails_is_only_the_failure_of_who_asked_for_it() {
 async fn who_gives_up_leaves_the_list_to_the_next() {
     let mut engine = Gated::new();
     let engines = acquainted(&mut engine, LONG).await;
-    let first = tokio::spawn({
-        let engines = engines.clone();
-        async move { users(&engines).await }
-    });
-    engine.until_asked(1).await;
+    let first = engine.is_listing_for(&engines).await;
     let mut other = pin!(users(&engines));
     assert!(poll!(&mut other).is_pending());
     first.abort();
@@ -151,8 +148,7 @@ async fn who_waits_for_anothers_list_waits_no_longer_than_for_an_own_one() {
     let mut engine = Gated::new();
     let patient = acquainted(&mut engine, LONG).await;
     let hasty = patient.clone().within(SHORT);
-    let first = tokio::spawn(async move { users(&patient).await });
-    engine.until_asked(1).await;
+    let first = engine.is_listing_for(&patient).await;
     let failure = users(&hasty).await.unwrap_err();
     assert_eq!(failure.code(), FailureCode::StoreUnavailable);
     assert!(failure.to_string().contains("does not answer within 0.3 s"), "{failure}");

@@ -5,14 +5,13 @@
 use super::Worker;
 use super::admission::admit;
 use super::control::JobControl;
+use super::intake::{Arrivals, Delivery, ShownId};
 use crate::failpoint::between;
-use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
 use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Phase};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
-use dvs_domain::names::{JobId, SenderId};
-use dvs_domain::ports::{Answers, Arrival, Change, Clock, IntakeClosed, JobIntake, Journal};
+use dvs_domain::ports::{Answers, Arrival, Change, Clock, Journal};
 use futures::FutureExt;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
@@ -54,41 +53,6 @@ pub struct EngineParts {
     pub reserved: Vec<(MountPoint, String)>,
     /// Limits.
     pub limits: EngineLimits,
-}
-
-/// Where front doors hand in what arrives.
-#[derive(Clone)]
-pub struct Intake {
-    arrivals: mpsc::Sender<Delivery>,
-}
-
-/// The other end of an [`Intake`], for the engine.
-pub struct Arrivals {
-    deliveries: mpsc::Receiver<Delivery>,
-}
-
-/// The way in: arrivals wait until an engine runs on the other end.
-#[must_use]
-pub fn intake() -> (Intake, Arrivals) {
-    let (arrivals, deliveries) = mpsc::channel(EngineLimits::ARRIVALS);
-    (Intake { arrivals }, Arrivals { deliveries })
-}
-
-/// What an answer shows of a job.
-type ShownId = (SenderId, Option<JobId>);
-
-struct Delivery {
-    arrival: Arrival,
-    taken: oneshot::Sender<()>,
-}
-
-#[async_trait]
-impl JobIntake for Intake {
-    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
-        let (taken, is_taken) = oneshot::channel();
-        self.arrivals.send(Delivery { arrival, taken }).await.map_err(|_| IntakeClosed)?;
-        is_taken.await.map_err(|_| IntakeClosed)
-    }
 }
 
 /// See the module.
@@ -208,7 +172,7 @@ impl Engine {
             decided.push(forget.into_iter().chain(self.ledger.on(event, now)).collect());
         }
         for delivery in deliveries {
-            self.taking.push((shown_id(&delivery.arrival), delivery.taken));
+            self.taking.push((delivery.shown_id(), delivery.taken));
             let event = self.event_of(delivery.arrival);
             decided.push(self.ledger.on(event, now));
             arrived = true;
@@ -406,13 +370,6 @@ impl Engine {
             between("agent.ended");
             let _stopped = tell.send(event);
         });
-    }
-}
-
-fn shown_id(arrival: &Arrival) -> Option<ShownId> {
-    match arrival {
-        Arrival::Job(job) => Some((job.sender.clone(), Some(job.id.clone()))),
-        Arrival::Refused(refusal) => Some((refusal.sender.clone()?, refusal.job.clone())),
     }
 }
 

@@ -4,13 +4,15 @@
 mod admission;
 mod control;
 mod engine;
+mod intake;
 mod node;
 mod reach;
 mod start;
 mod stores;
 mod work;
 
-pub use engine::{Arrivals, Engine, EngineLimits, EngineParts, Intake, intake};
+pub use engine::{Engine, EngineLimits, EngineParts};
+pub use intake::{Arrivals, Intake, intake};
 pub use node::Node;
 pub use start::Started;
 pub use stores::Stores;
