@@ -22,8 +22,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 const REASON_CHARACTERS_MAX: usize = 300;
 /// How long a state that passes is given to pass.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The step that each conversation begins with.
-const LIST_CONTAINERS: &str = "list containers";
+/// Which part of its time a conversation waits for a list that others share: an engine that takes longer is asked for
+/// several at once.
+const PATIENCE_SHARE: u32 = 10;
 /// What bollard says of a container whose state is none of Docker's.
 const NO_STATE_OF_DOCKERS: &str = "unknown variant";
 
@@ -91,11 +92,12 @@ impl<'a> Conversation<'a> {
     /// Every container, in whatever state. It is the first question, and who asks it at the same time shares its
     /// answer.
     pub(crate) async fn containers(&mut self) -> Result<Vec<Container>, Failure> {
-        let (known, until) = (self.talk.known, self.talk.until);
-        match timeout_at(until, known.listing.fresh(self.list())).await {
-            Ok(listed) => listed,
-            Err(_) => Err(self.talk.too_late(LIST_CONTAINERS)),
-        }
+        let (known, patience) = (self.talk.known, self.talk.limit / PATIENCE_SHARE);
+        let listed = known.listing.fresh(self.list(), patience).await?;
+        // Whoever has listed may have agreed on another version.
+        let agreed = *known.version();
+        self.version = agreed.unwrap_or(self.version);
+        Ok(listed)
     }
 
     /// Here it shows when the engine was replaced by one that does not know the version that was agreed on before.
@@ -108,7 +110,7 @@ impl<'a> Conversation<'a> {
                 listed => listed.map(Some),
             }
         };
-        if let Some(listed) = self.ask(LIST_CONTAINERS, list).await? {
+        if let Some(listed) = self.ask("list containers", list).await? {
             return Ok(listed.into_iter().map(Container::listed).collect());
         }
         self.version = self.talk.agree().await?;

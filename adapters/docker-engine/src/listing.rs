@@ -3,14 +3,18 @@
 
 use crate::container::Container;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// The lists of one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// How many were begun.
     begun: AtomicU64,
+    /// How many wait for their turn.
+    waiting: AtomicUsize,
     /// Who holds this lists. The last list is kept for those who waited meanwhile.
     last: Mutex<Option<Listed>>,
 }
@@ -23,22 +27,45 @@ struct Listed {
 
 impl Listing {
     /// The containers of a list that was begun after this call: by `list`, unless somebody else has begun it. Who gives
-    /// up, or whose list fails, leaves it to the next to list.
+    /// up, or whose list fails, leaves it to the next to list; who does not get a turn within `patience` lists beside
+    /// the others.
     ///
     /// # Errors
     /// What `list` says.
     pub(crate) async fn fresh<E>(
         &self,
         list: impl Future<Output = Result<Vec<Container>, E>>,
+        patience: Duration,
     ) -> Result<Vec<Container>, E> {
+        let waits = Waits::new(&self.waiting);
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
-        let mut last = self.last.lock().await;
+        let Ok(mut last) = timeout(patience, self.last.lock()).await else { return list.await };
+        drop(waits);
         if let Some(listed) = last.as_ref().filter(|listed| wanted <= listed.number) {
             return Ok(listed.containers.clone());
         }
+        *last = None;
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let containers = list.await?;
-        *last = Some(Listed { number, containers: containers.clone() });
+        if 0 < self.waiting.load(Ordering::SeqCst) {
+            *last = Some(Listed { number, containers: containers.clone() });
+        }
         Ok(containers)
+    }
+}
+
+/// Counts somebody as waiting as long as this is there.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -1,10 +1,10 @@
 //! What to attach for a volume: the loop device that its image is bound to, bound now if it is not yet. All
-//! sources of one volume are one device. Which one that is, is remembered: to look for it means to ask every bound device
-//! of the host. It is still asked itself each time.
+//! sources of one volume are one device. Which one that is, is remembered while it is mounted: to look for it means to ask
+//! every bound device of the host.
 
 use crate::Shared;
 use crate::check;
-use crate::device::{self, BackingFile, LoopDevice};
+use crate::device::{self, BackingFile, ExclusiveError, LoopDevice};
 use crate::entry;
 use crate::folders;
 use crate::step;
@@ -149,10 +149,12 @@ impl Sources {
         path.map(|path| Given { path, kept })
     }
 
-    /// The device of the last source of `name`, if it is still that of its image.
+    /// The device of the last source of `name`, if it is still that of its image and mounted: of one that is not,
+    /// nobody knows whether it is the only one.
     fn remembered(&self, name: &VolumeName, file: BackingFile) -> Option<LoopDevice> {
         let number = self.by_name().get(name)?.number;
-        device::open_if_bound_to(number, file).ok()?.filter(is_as_bound_here)
+        let device = device::open_if_bound_to(number, file).ok()?.filter(is_as_bound_here)?;
+        matches!(device.open_exclusively(), Err(ExclusiveError::Busy)).then_some(device)
     }
 
     fn keep(&self, name: &VolumeName, device: LoopDevice) -> Given {

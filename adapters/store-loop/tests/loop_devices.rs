@@ -16,6 +16,8 @@ use std::sync::Barrier;
 use std::time::Duration;
 use support::{Place, device_of, named, volume};
 
+/// How often a device is tried that another test may be using.
+const TRIES_MAX: u32 = 1000;
 const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 
 fn image(path: &Path) -> File {
@@ -173,16 +175,15 @@ async fn loop_devices_that_others_bound_otherwise_are_refused() {
     store.create(&volume("a")).await.unwrap();
     let image = place.image("a");
     for arguments in [&["--read-only"][..], &["--offset", "4096"], &["--sizelimit", "8192"]] {
-        let device = losetup(arguments, &image);
+        let device = ByHand::to_a_free_device(arguments, &image);
         let refused = store.source(&named("a")).await.unwrap_err();
         assert_eq!(refused.code(), FailureCode::Conflict, "{arguments:?}: {}", refused.chain());
-        assert!(refused.to_string().contains(&device), "{refused}");
-        detach(&device);
+        assert!(refused.to_string().contains(&device.0), "{refused}");
     }
-    let (first, second) = (losetup(&[], &image), losetup(&[], &image));
+    let (first, second) = (ByHand::to_a_free_device(&[], &image), ByHand::to_a_free_device(&[], &image));
     let refused = store.source(&named("a")).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::Conflict);
-    assert!(refused.to_string().contains(&first) && refused.to_string().contains(&second), "{refused}");
+    assert!(refused.to_string().contains(&first.0) && refused.to_string().contains(&second.0), "{refused}");
     // Both are free afterwards, though nobody asked the kernel to free them at their last close.
     store.destroy(&named("a")).await.unwrap();
     support::wait_until("both devices are free", || none_below(&place));
@@ -197,14 +198,14 @@ async fn loop_what_others_bind_besides_while_a_volume_is_attached_keeps_it() {
     let store = place.open();
     store.create(&volume("a")).await.unwrap();
     let source = store.source(&named("a")).await.unwrap();
-    let second = losetup(&["--read-only"], &place.image("a"));
+    let second = ByHand::to_a_free_device(&["--read-only"], &place.image("a"));
     let traces = place.traces();
     let refused = store.destroy(&named("a")).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::Conflict, "{}", refused.chain());
     let first = device_of(&source).0.display().to_string();
-    assert!(refused.to_string().contains(&first) && refused.to_string().contains(&second), "{refused}");
+    assert!(refused.to_string().contains(&first) && refused.to_string().contains(&second.0), "{refused}");
     assert_eq!(place.traces(), traces, "nothing has changed");
-    detach(&second);
+    drop(second);
     support::wait_until("the second is free", || place.traces() != traces);
     assert_eq!(store.destroy(&named("a")).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
 }
@@ -221,28 +222,66 @@ async fn loop_a_device_that_another_image_has_now_is_no_source() {
     let other = place.folder.path().join("other");
     image(&other);
     // Whatever is bound now to the device that the volume had. Another test may be faster, and then it is tried again.
-    let before = loop {
+    let mut tries = 0..TRIES_MAX;
+    let (before, _taken) = loop {
         let before = number(&store.source(&named("a")).await.unwrap());
-        let taken = Command::new("losetup").arg(&before).arg(&other).output().unwrap();
-        if taken.status.success() {
-            break before;
+        if let Some(taken) = ByHand::to(&before, &other) {
+            break (before, taken);
         }
+        tries.next().expect("the device is never free");
     };
     let source = store.source(&named("a")).await.unwrap();
     assert_ne!(number(&source), before);
     let image = File::open(place.image("a")).unwrap();
     let found = device::find(BackingFile::of(&image).unwrap()).unwrap();
     assert_eq!(found.iter().map(|device| device.path()).collect::<Vec<_>>(), [number(&source)]);
-    detach(&before.display().to_string());
 }
 
-fn losetup(arguments: &[&str], image: &Path) -> String {
-    let output =
-        Command::new("losetup").args(["--find", "--show"]).args(arguments).arg(image).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+#[tokio::test(flavor = "multi_thread")]
+async fn loop_a_device_that_somebody_keeps_open_is_no_source_once_there_is_another() {
+    if !support::can_run("loop_a_device_that_somebody_keeps_open_is_no_source_once_there_is_another") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume("a")).await.unwrap();
+    let source = store.source(&named("a")).await.unwrap();
+    let _stranger = File::open(device_of(&source).0).unwrap();
+    drop(source);
+    let second = ByHand::to_a_free_device(&[], &place.image("a"));
+    let refused = store.source(&named("a")).await.unwrap_err();
+    assert_eq!(refused.code(), FailureCode::Conflict, "{}", refused.chain());
+    assert!(refused.to_string().contains(&second.0), "{refused}");
 }
 
-fn detach(device: &str) {
-    assert!(Command::new("losetup").args(["--detach", device]).status().unwrap().success());
+/// A loop device that was bound by hand, until this goes.
+struct ByHand(String, BackingFile);
+
+impl ByHand {
+    fn to_a_free_device(arguments: &[&str], image: &Path) -> Self {
+        let mut losetup = Command::new("losetup");
+        let output = losetup.args(["--find", "--show"]).args(arguments).arg(image).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(String::from_utf8(output.stdout).unwrap().trim().to_owned(), file_of(image))
+    }
+
+    /// Binds `device`, if it is free.
+    fn to(device: &Path, image: &Path) -> Option<Self> {
+        let output = Command::new("losetup").arg(device).arg(image).output().unwrap();
+        output.status.success().then(|| Self(device.display().to_string(), file_of(image)))
+    }
+}
+
+fn file_of(image: &Path) -> BackingFile {
+    BackingFile::of(File::open(image).unwrap()).unwrap()
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        // The kernel may have freed the device already, and another test may have it now.
+        let bound = device::find(self.1).unwrap_or_default();
+        if bound.iter().any(|device| device.path() == Path::new(&self.0)) {
+            let _ = Command::new("losetup").args(["--detach", &self.0]).output();
+        }
+    }
 }

@@ -110,7 +110,7 @@ impl Report {
             verdicts.extend(self.verdicts_on_jobs());
         }
         if self.plan.wants(Section::Boot) {
-            let figure = milliseconds(&self.boots.dvs) / milliseconds(&self.boots.bare);
+            let figure = ratio(&seconds(&self.boots.dvs), &seconds(&self.boots.bare));
             let what = format!("{} volumes back, dvs to bare calls", self.plan.boot_volumes);
             verdicts.push(Verdict { what, figure, bound: Bound::AtMost(BOOT_TO_BARE_MAX) });
         }
@@ -284,8 +284,11 @@ impl fmt::Display for Verdict {
 }
 
 fn milliseconds(durations: &[Duration]) -> f64 {
-    let durations: Vec<_> = durations.iter().map(|duration| duration.as_secs_f64() * 1000.0).collect();
-    median(&durations)
+    median(&seconds(durations)) * 1000.0
+}
+
+fn seconds(durations: &[Duration]) -> Vec<f64> {
+    durations.iter().map(Duration::as_secs_f64).collect()
 }
 
 /// How `figures` are to `others`, each to what the same round gave: the machine has another speed a second later.

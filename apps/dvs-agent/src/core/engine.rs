@@ -110,20 +110,27 @@ impl Engine {
                 _ = self.arrivals.recv_many(&mut deliveries, EngineLimits::BATCH) => {}
                 _ = tick.tick() => events.push(Event::Tick),
             }
-            // What came while the last was recorded is recorded together, whichever of the two it is.
-            while events.len() < EngineLimits::BATCH
-                && let Ok(event) = self.events.try_recv()
-            {
-                events.push(event);
-            }
-            while deliveries.len() < EngineLimits::BATCH
-                && let Ok(delivery) = self.arrivals.try_recv()
-            {
-                deliveries.push(delivery);
+            // What came while the last was recorded is recorded together, whichever of the two it is. A tick stands
+            // alone: what it abandons makes room for other jobs at once, and these must be on disk by then.
+            if !self.stopping && !events.contains(&Event::Tick) {
+                self.take_what_waits(&mut events, &mut deliveries);
             }
             self.handle(events.drain(..), deliveries.drain(..)).await;
         }
         self.wind_down().await;
+    }
+
+    fn take_what_waits(&mut self, events: &mut Vec<Event>, deliveries: &mut Vec<Delivery>) {
+        while events.len() < EngineLimits::BATCH
+            && let Ok(event) = self.events.try_recv()
+        {
+            events.push(event);
+        }
+        while deliveries.len() < EngineLimits::BATCH
+            && let Ok(delivery) = self.arrivals.try_recv()
+        {
+            deliveries.push(delivery);
+        }
     }
 
     async fn wind_down(&mut self) {
