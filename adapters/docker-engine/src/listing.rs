@@ -15,7 +15,7 @@ pub(crate) struct Listing {
     begun: AtomicU64,
     /// How many wait for their turn.
     waiting: AtomicUsize,
-    /// Who holds this lists. The last list is kept for those who waited meanwhile.
+    /// Who holds this lists. The last list is kept as long as somebody waits who may share it.
     last: Mutex<Option<Listed>>,
 }
 
@@ -39,14 +39,13 @@ impl Listing {
     ) -> Result<Vec<Container>, E> {
         let waits = Waits::new(&self.waiting);
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
-        let Ok(mut last) = timeout(patience, self.last.lock()).await else { return list.await };
+        let turn = timeout(patience, self.last.lock()).await;
         drop(waits);
-        if let Some(listed) = last.as_ref().filter(|listed| wanted <= listed.number) {
-            return Ok(listed.containers.clone());
-        }
-        *last = None;
-        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let containers = list.await?;
+        let Ok(mut last) = turn else { return list.await };
+        let (number, containers) = match last.take() {
+            Some(listed) if wanted <= listed.number => (listed.number, listed.containers),
+            _ => (self.begun.fetch_add(1, Ordering::SeqCst) + 1, list.await?),
+        };
         if 0 < self.waiting.load(Ordering::SeqCst) {
             *last = Some(Listed { number, containers: containers.clone() });
         }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Barrier, Mutex};
 use std::time::Duration;
-use support::{FakeEngine, LONG, Reply, at, bind, running, sane, volume_a};
+use support::{FakeEngine, LONG, Reply, at, bind, running, sane, stopped, volume_a};
 use tokio::task::JoinHandle;
 
 /// How many ask while the first list is made.
@@ -141,6 +141,51 @@ async fn who_gives_up_leaves_the_list_to_the_next() {
     engine.says_nobody(); // To nobody.
     engine.says_db();
     assert_eq!(other.await.unwrap(), [running("db")]);
+}
+
+#[tokio::test]
+async fn who_shares_a_list_goes_on_in_the_version_that_was_agreed_on_for_it() {
+    const NOW: &str = "/v1.30";
+    let volume = json!({"Type": "volume", "Name": "v", "Driver": "local", "Source": "", "Destination": "/x"});
+    let containers = json!([support::container("db", "exited", &volume)]).to_string();
+    let place = json!({"Name": "v", "Driver": "local", "Mountpoint": "/mnt/a", "Labels": {}, "Scope": "local",
+        "Options": {}});
+    let volumes = json!({"Volumes": [place], "Warnings": null}).to_string();
+    let ((asks, mut asked), (go_on, told)) = (tokio::sync::mpsc::unbounded_channel(), channel::<()>());
+    let (told, lists) = (Mutex::new(told), AtomicUsize::new(0));
+    let fake = FakeEngine::that_sees_versions(move |path| match path {
+        "/version" if lists.load(Ordering::SeqCst) == 0 => {
+            Reply::Json(json!({"ApiVersion": "1.41"}).to_string())
+        }
+        "/version" => Reply::Json(json!({"ApiVersion": "1.30"}).to_string()),
+        path if path.ends_with("/containers/json") => match lists.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::Json("[]".to_owned()),
+            // The last list that the engine makes before it is replaced.
+            1 => {
+                let _ended = asks.send(());
+                let _ended = told.lock().unwrap().recv();
+                Reply::Json("[]".to_owned())
+            }
+            _ if path.starts_with(NOW) => Reply::Json(containers.clone()),
+            _ => Reply::Status(400, json!({"message": "client version is too new"}).to_string()),
+        },
+        path if path == format!("{NOW}/volumes") => Reply::Json(volumes.clone()),
+        _ => Reply::Status(400, json!({"message": "client version is too new"}).to_string()),
+    });
+    let engines = ContainerEngines::new(vec![fake.engine()], "dvs").within(LONG);
+    assert_eq!(users(&engines).await.unwrap(), []);
+    let first = tokio::spawn({
+        let engines = engines.clone();
+        async move { users(&engines).await }
+    });
+    asked.recv().await.unwrap();
+    let mut others = pin!(join_all((0..OTHERS).map(|_| users(&engines))));
+    assert!(poll!(&mut others).is_pending());
+    go_on.send(()).unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), []);
+    for answer in others.await {
+        assert_eq!(answer.unwrap(), [stopped("db")]);
+    }
 }
 
 #[tokio::test]

@@ -71,8 +71,10 @@ async fn the_end_of_a_job_and_the_next_arrival_share_one_wait_for_the_disk() {
     core.journal.open_gate();
     futures::join!(sent, also_sent);
     assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
-    let is_end = |change: &Change| matches!(change, Change::PutJob(record) if record.job.id.as_str() == "1" && record.phase != Phase::Accepted);
-    let is_next = |change: &Change| matches!(change, Change::PutJob(record) if record.job.id.as_str() == "3" && record.phase == Phase::Accepted);
+    let is_of =
+        |id: &str, change: &Change| matches!(change, Change::PutJob(record) if record.job.id.as_str() == id);
+    let is_end = |change: &Change| is_of("1", change) && !is_acceptance(change);
+    let is_next = |change: &Change| is_of("3", change) && is_acceptance(change);
     assert!(core.journal.has_together(is_end, is_next));
 }
 

@@ -118,8 +118,7 @@ impl Report {
     }
 
     fn verdicts_on_jobs(&self) -> Vec<Verdict> {
-        let creates =
-            |way: Way| -> Vec<f64> { self.creates[way as usize].iter().map(Duration::as_secs_f64).collect() };
+        let creates = |way: Way| seconds(&self.creates[way as usize]);
         let lanes_of = |way: Way| self.lanes[way as usize].as_slice();
         let verdict = |what: &str, figure, bound| Verdict { what: what.to_owned(), figure, bound };
         let (lanes, volumes) = (self.plan.lanes, self.plan.volumes);
@@ -229,7 +228,7 @@ impl Report {
         )?;
         writeln!(
             formatter,
-            "  dvs    job through Mosquitto (set_tcp_nodelay); all of it on disk before DONE;"
+            "  dvs    job through Mosquitto (set_tcp_nodelay); on disk before DONE, but for the record's second copy;"
         )?;
         writeln!(
             formatter,

@@ -163,7 +163,7 @@ impl Engine {
     ) {
         let now = self.parts.clock.now();
         let mut decided = Vec::new();
-        let (mut ticked, mut arrived) = (false, false);
+        let mut ticked = false;
         for event in events {
             ticked |= event == Event::Tick;
             let mut to_forget = None;
@@ -182,10 +182,9 @@ impl Engine {
             self.taking.push((delivery.shown_id(), delivery.taken));
             let event = self.event_of(delivery.arrival);
             decided.push(self.ledger.on(event, now));
-            arrived = true;
         }
         self.perform_all(decided).await;
-        if arrived {
+        if !self.taking.is_empty() {
             between("agent.taken");
         }
         for (_, taken) in self.taking.drain(..) {
