@@ -57,11 +57,11 @@ pub struct Release {
 
 /// All attachments of this node, and the rules between them.
 #[derive(Clone, Debug, Default)]
-pub struct AttachmentBook {
+pub struct AttachmentTable {
     by_mount_point: BTreeMap<MountPoint, Attachment>,
 }
 
-impl AttachmentBook {
+impl AttachmentTable {
     /// The attachment at `mount_point`.
     #[must_use]
     pub fn at(&self, mount_point: &MountPoint) -> Option<&Attachment> {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_volume_has_one_mount_point_and_a_mount_point_one_volume() {
-        let mut book = AttachmentBook::default();
+        let mut book = AttachmentTable::default();
         book.put(Attachment {
             volume: id("a"),
             mount_point: at("/mnt/a"),
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_shared_directory_goes_with_the_last_attachment_below_it() {
-        let mut book = AttachmentBook::default();
+        let mut book = AttachmentTable::default();
         book.put(attached("a", "/mnt/many/a", &["/mnt/many", "/mnt/many/a"]));
         book.put(attached("b", "/mnt/many/b", &["/mnt/many/b"]));
         let release = book.release(&at("/mnt/many/a"));
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn attaching_may_make_again_what_another_attachment_made_on_the_way() {
-        let mut book = AttachmentBook::default();
+        let mut book = AttachmentTable::default();
         book.put(attached("a", "/mnt/many/a", &["/mnt/many", "/mnt/many/a"]));
         book.put(attached("b", "/mnt/many/b", &["/mnt/many/b"]));
         assert_eq!(book.directories_for(&at("/mnt/many/b")), [at("/mnt/many"), at("/mnt/many/b")]);

@@ -220,7 +220,7 @@ impl fmt::Debug for Source {
 /// Mount points: the only port that touches them. Paths are resolved below their allowed root so that no
 /// component is a link, also not one that is swapped in while a call runs.
 #[async_trait]
-pub trait Attachments: Send + Sync {
+pub trait Mounter: Send + Sync {
     /// What attaching at `mount_point` would find. Changes nothing.
     ///
     /// # Errors
@@ -233,7 +233,7 @@ pub trait Attachments: Send + Sync {
     /// mounted, and the directories that this call made are gone.
     ///
     /// # Errors
-    /// As [`Attachments::survey`]; `conflict` for a foreign mount; `damaged` when the file system cannot be
+    /// As [`Mounter::survey`]; `conflict` for a foreign mount; `damaged` when the file system cannot be
     /// mounted; `internal` with the step.
     async fn attach(
         &self,
@@ -258,13 +258,13 @@ pub trait Attachments: Send + Sync {
 
     /// Lays the guard over `mount_point`, where a volume should be and is not: an empty, read-only tmpfs of mode
     /// 0, so that nobody can write below. Makes the directories `missing` first. A guard that is there stays.
-    /// [`Attachments::attach`] mounts on top of a guard, so that there is no moment without either.
+    /// [`Mounter::attach`] mounts on top of a guard, so that there is no moment without either.
     ///
     /// # Errors
-    /// As [`Attachments::survey`]; `conflict` for a foreign mount; `unsupported` without the right to mount.
+    /// As [`Mounter::survey`]; `conflict` for a foreign mount; `unsupported` without the right to mount.
     async fn guard(&self, mount_point: &MountPoint, missing: &[MountPoint]) -> Result<(), Failure>;
 
-    /// Makes sure that no guard is at `mount_point`. [`Attachments::detach`] does this too.
+    /// Makes sure that no guard is at `mount_point`. [`Mounter::detach`] does this too.
     ///
     /// # Errors
     /// `in-use` when something holds it.
@@ -306,7 +306,7 @@ pub enum Detached {
 
 /// Who refers to a volume though nothing in the kernel may hold it: containers, also stopped ones.
 #[async_trait]
-pub trait VolumeUsers: Send + Sync {
+pub trait VolumeReferences: Send + Sync {
     /// Every container that refers to `volume` by name, or to `mount_point` or anything below it by path,
     /// running or stopped; each once.
     ///
@@ -323,7 +323,7 @@ pub trait VolumeUsers: Send + Sync {
     /// and would not see what is mounted there from now on.
     ///
     /// # Errors
-    /// As [`VolumeUsers::users_of`].
+    /// As [`VolumeReferences::users_of`].
     async fn bound_at(&self, mount_point: &MountPoint) -> Result<Vec<User>, Failure>;
 }
 

@@ -54,7 +54,7 @@ pub struct Situation {
     /// Which job about it a restart has cut off.
     pub cut_off: CutOff,
     /// How its volume is; not looked at when a create is to make it.
-    pub volume: Option<Standing>,
+    pub volume: Option<VolumeHealth>,
     /// Whether only ids of Docker hold it, and nothing is mounted at its mount point.
     pub is_void: bool,
 }
@@ -72,7 +72,7 @@ pub enum CutOff {
 
 /// How a volume is that should be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum VolumeHealth {
     /// It can be attached.
     InOrder,
     /// Its store does not have it.
@@ -83,7 +83,7 @@ pub enum Standing {
     Unknown,
 }
 
-impl Standing {
+impl VolumeHealth {
     /// How the volume is whose store gave it, or answered with that code.
     #[must_use]
     pub fn of(refused: Option<FailureCode>) -> Self {
@@ -102,24 +102,24 @@ pub fn rule(situation: Situation) -> Rule {
     match (situation.cut_off, situation.volume) {
         (CutOff::Create, _) => Rule::LeaveToJob,
         (CutOff::Nothing | CutOff::Delete, _) if situation.is_void => Rule::Forget,
-        (CutOff::Nothing | CutOff::Delete, Some(Standing::InOrder)) => Rule::Attach,
-        (CutOff::Delete, Some(Standing::Gone)) => Rule::LeaveToJob,
+        (CutOff::Nothing | CutOff::Delete, Some(VolumeHealth::InOrder)) => Rule::Attach,
+        (CutOff::Delete, Some(VolumeHealth::Gone)) => Rule::LeaveToJob,
         (CutOff::Nothing | CutOff::Delete, _) => Rule::Guard,
     }
 }
 
 /// What jobs are about that a restart has cut off: done again, or undone, by those jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct InDoubt {
+pub struct UnresolvedJobs {
     creates: BTreeSet<JobKey>,
     deletes: Vec<Target>,
 }
 
-impl InDoubt {
+impl UnresolvedJobs {
     /// What `jobs` are about, as far as a restart has cut them off.
     #[must_use]
     pub fn of<'a>(jobs: impl IntoIterator<Item = &'a JobRecord>) -> Self {
-        let mut in_doubt = Self::default();
+        let mut unresolved = Self::default();
         for record in jobs {
             let cut_off = match &record.phase {
                 Phase::Accepted => true,
@@ -127,15 +127,15 @@ impl InDoubt {
             };
             match &record.job.request {
                 JobRequest::Create(_) if cut_off => {
-                    in_doubt.creates.insert(record.key());
+                    unresolved.creates.insert(record.key());
                 }
                 JobRequest::Delete(delete) if cut_off => {
-                    in_doubt.deletes.push(delete.target.clone());
+                    unresolved.deletes.push(delete.target.clone());
                 }
                 JobRequest::Create(_) | JobRequest::Delete(_) => {}
             }
         }
-        in_doubt
+        unresolved
     }
 
     /// Which of them is about this attachment.

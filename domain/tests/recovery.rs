@@ -11,30 +11,30 @@ use dvs_domain::ledger::{
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::ports::Remembered;
-use dvs_domain::recovery::{CutOff, InDoubt, Rule, Situation, Standing, rule};
+use dvs_domain::recovery::{CutOff, Rule, Situation, UnresolvedJobs, VolumeHealth, rule};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::VolumeId;
 use std::collections::BTreeSet;
 
-const EVERY_STANDING: [Standing; 4] =
-    [Standing::InOrder, Standing::Gone, Standing::Damaged, Standing::Unknown];
+const EVERY_STANDING: [VolumeHealth; 4] =
+    [VolumeHealth::InOrder, VolumeHealth::Gone, VolumeHealth::Damaged, VolumeHealth::Unknown];
 
 #[test]
 fn every_state_of_an_attachment_has_its_rule() {
     let rows = [
-        (CutOff::Nothing, Standing::InOrder, Rule::Attach),
-        (CutOff::Nothing, Standing::Gone, Rule::Guard),
-        (CutOff::Nothing, Standing::Damaged, Rule::Guard),
-        (CutOff::Nothing, Standing::Unknown, Rule::Guard),
-        (CutOff::Delete, Standing::InOrder, Rule::Attach),
-        (CutOff::Delete, Standing::Gone, Rule::LeaveToJob),
-        (CutOff::Delete, Standing::Damaged, Rule::Guard),
-        (CutOff::Delete, Standing::Unknown, Rule::Guard),
-        (CutOff::Create, Standing::InOrder, Rule::LeaveToJob),
-        (CutOff::Create, Standing::Gone, Rule::LeaveToJob),
-        (CutOff::Create, Standing::Damaged, Rule::LeaveToJob),
-        (CutOff::Create, Standing::Unknown, Rule::LeaveToJob),
+        (CutOff::Nothing, VolumeHealth::InOrder, Rule::Attach),
+        (CutOff::Nothing, VolumeHealth::Gone, Rule::Guard),
+        (CutOff::Nothing, VolumeHealth::Damaged, Rule::Guard),
+        (CutOff::Nothing, VolumeHealth::Unknown, Rule::Guard),
+        (CutOff::Delete, VolumeHealth::InOrder, Rule::Attach),
+        (CutOff::Delete, VolumeHealth::Gone, Rule::LeaveToJob),
+        (CutOff::Delete, VolumeHealth::Damaged, Rule::Guard),
+        (CutOff::Delete, VolumeHealth::Unknown, Rule::Guard),
+        (CutOff::Create, VolumeHealth::InOrder, Rule::LeaveToJob),
+        (CutOff::Create, VolumeHealth::Gone, Rule::LeaveToJob),
+        (CutOff::Create, VolumeHealth::Damaged, Rule::LeaveToJob),
+        (CutOff::Create, VolumeHealth::Unknown, Rule::LeaveToJob),
     ];
     for (cut_off, standing, expected) in rows {
         let situation = Situation { cut_off, volume: Some(standing), is_void: false };
@@ -56,9 +56,9 @@ fn what_only_ids_of_docker_hold_is_void_after_a_reboot_however_its_volume_is() {
 
 #[test]
 fn a_volume_stands_as_its_store_says() {
-    assert_eq!(Standing::of(None), Standing::InOrder);
-    assert_eq!(Standing::of(Some(FailureCode::NotFound)), Standing::Gone);
-    assert_eq!(Standing::of(Some(FailureCode::Damaged)), Standing::Damaged);
+    assert_eq!(VolumeHealth::of(None), VolumeHealth::InOrder);
+    assert_eq!(VolumeHealth::of(Some(FailureCode::NotFound)), VolumeHealth::Gone);
+    assert_eq!(VolumeHealth::of(Some(FailureCode::Damaged)), VolumeHealth::Damaged);
     for code in [
         FailureCode::StoreUnavailable,
         FailureCode::NoSuchStore,
@@ -68,7 +68,11 @@ fn a_volume_stands_as_its_store_says() {
         FailureCode::Unsupported,
         FailureCode::Internal,
     ] {
-        assert_eq!(Standing::of(Some(code)), Standing::Unknown, "{code}: nobody says that it is gone");
+        assert_eq!(
+            VolumeHealth::of(Some(code)),
+            VolumeHealth::Unknown,
+            "{code}: nobody says that it is gone"
+        );
     }
 }
 
@@ -116,16 +120,16 @@ fn jobs_that_a_restart_has_cut_off_are_told_from_those_that_have_ended() {
     for (phase, is_cut_off) in [(Phase::Accepted, true), (finished(false), false), (finished(true), true)] {
         let (made, gone) =
             (record("1", create("/mnt/a"), phase.clone()), record("2", delete("/mnt/b"), phase.clone()));
-        let in_doubt = InDoubt::of([&made, &gone]);
+        let unresolved = UnresolvedJobs::of([&made, &gone]);
         let expected = |cut_off| if is_cut_off { cut_off } else { CutOff::Nothing };
         let meant = attachment("/mnt/a", [Holder::Job(made.key())]);
-        assert_eq!(in_doubt.about(&meant), expected(CutOff::Create), "{phase:?}");
+        assert_eq!(unresolved.about(&meant), expected(CutOff::Create), "{phase:?}");
         let earlier = attachment("/mnt/b", [Holder::Job(made.key())]);
         let earlier = Attachment { holders: BTreeSet::new(), ..earlier };
-        assert_eq!(in_doubt.about(&earlier), expected(CutOff::Delete), "{phase:?}");
-        assert_eq!(in_doubt.about(&attachment("/mnt/c", [])), CutOff::Nothing);
+        assert_eq!(unresolved.about(&earlier), expected(CutOff::Delete), "{phase:?}");
+        assert_eq!(unresolved.about(&attachment("/mnt/c", [])), CutOff::Nothing);
         // A second create of what another job has made is no doubt about it.
-        assert_eq!(in_doubt.about(&attachment("/mnt/a", [])), CutOff::Nothing);
+        assert_eq!(unresolved.about(&attachment("/mnt/a", [])), CutOff::Nothing);
     }
 }
 
@@ -133,11 +137,11 @@ fn jobs_that_a_restart_has_cut_off_are_told_from_those_that_have_ended() {
 fn a_delete_by_name_is_about_what_has_that_name() {
     let named = Target::new(None, Some(VolumeName::new("data").unwrap()), None).unwrap();
     let job = record("1", JobRequest::Delete(DeleteRequest { target: named }), Phase::Accepted);
-    let in_doubt = InDoubt::of([&job]);
+    let unresolved = UnresolvedJobs::of([&job]);
     let mut meant = attachment("/mnt/a", []);
-    assert_eq!(in_doubt.about(&meant), CutOff::Nothing);
+    assert_eq!(unresolved.about(&meant), CutOff::Nothing);
     meant.volume.name = VolumeName::new("data").unwrap();
-    assert_eq!(in_doubt.about(&meant), CutOff::Delete);
+    assert_eq!(unresolved.about(&meant), CutOff::Delete);
 }
 
 #[test]

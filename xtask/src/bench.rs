@@ -22,7 +22,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
     }
     machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO, machine::NFS_SERVER])?;
     let mosquitto = image::program()?;
-    run::shown(&mut workspace.cargo(["build", "--release", "-p", "dvs", "-p", "dvs-features", "--bins"]))?;
+    run::shown(&mut workspace.cargo(["build", "--release", "-p", "dvs", "-p", "dvs-trials", "--bins"]))?;
     let _turn = Turn::take()?;
     let nfs = |arguments: &[String]| {
         let mut command = run::program(workspace.program("release", "dvs-bench-nfs"));

@@ -58,7 +58,7 @@ fn perform(workspace: &Workspace, arguments: &[String]) -> Result<(bool, Vec<Str
     machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
     let mosquitto = image::program()?;
     run::shown(&mut workspace.cargo(["build", "-p", "dvs", "--features", "failpoints"]))?;
-    run::shown(&mut workspace.cargo(["build", "-p", "dvs-features", "--bin", "dvs-crash"]))?;
+    run::shown(&mut workspace.cargo(["build", "-p", "dvs-trials", "--bin", "dvs-crash"]))?;
     let points = failpoints::of_sources(workspace)?;
     let _turn = Turn::take()?;
     let mut command = run::program(workspace.program("debug", "dvs-crash"));

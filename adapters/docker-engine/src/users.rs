@@ -6,7 +6,7 @@ use crate::enquiry::Enquiry;
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::VolumeUsers;
+use dvs_domain::ports::VolumeReferences;
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use futures::future::{join_all, try_join_all};
@@ -96,7 +96,7 @@ impl ContainerEngines {
 }
 
 #[async_trait]
-impl VolumeUsers for ContainerEngines {
+impl VolumeReferences for ContainerEngines {
     async fn users_of(
         &self,
         volume: &VolumeId,

@@ -5,7 +5,7 @@
 mod support;
 
 use dvs_docker_engine::ContainerEngines;
-use dvs_domain::ports::VolumeUsers;
+use dvs_domain::ports::VolumeReferences;
 use dvs_domain::user::User;
 use serde_json::{Value, json};
 use std::os::unix::fs::symlink;

@@ -6,7 +6,7 @@ mod support;
 
 use dvs_docker_engine::{ContainerEngines, Engine};
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::ports::VolumeUsers;
+use dvs_domain::ports::VolumeReferences;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use support::{FakeEngine, LONG, Reply, at, bind, folder, running, sane, volume_a};

@@ -5,7 +5,7 @@
 mod support;
 
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::VolumeUsers;
+use dvs_domain::ports::VolumeReferences;
 use std::fs::create_dir_all;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

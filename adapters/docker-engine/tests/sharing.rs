@@ -7,7 +7,7 @@ mod support;
 
 use dvs_docker_engine::ContainerEngines;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::ports::VolumeUsers;
+use dvs_domain::ports::VolumeReferences;
 use dvs_domain::user::User;
 use futures::future::join_all;
 use futures::poll;

@@ -35,7 +35,7 @@ use crate::roots::Roots;
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
-use dvs_domain::ports::{Attachments, Detached, Source, Survey};
+use dvs_domain::ports::{Detached, Mounter, Source, Survey};
 use dvs_domain::user::User;
 use std::sync::Arc;
 
@@ -44,11 +44,11 @@ use std::sync::Arc;
 /// A call that is cancelled still runs to its end, or is undone, on its own thread; its source must stay until
 /// then. Made directories get the mode 0755, less the process's umask.
 #[derive(Clone, Debug)]
-pub struct LinuxAttachments {
+pub struct LinuxMounter {
     roots: Arc<Roots>,
 }
 
-impl LinuxAttachments {
+impl LinuxMounter {
     /// Resolves each of `roots` once. One that is a link leads where it leads now, for as long as this lives;
     /// one that does not exist is remembered as missing, and mount points below it are refused.
     #[must_use]
@@ -70,7 +70,7 @@ impl LinuxAttachments {
 }
 
 #[async_trait]
-impl Attachments for LinuxAttachments {
+impl Mounter for LinuxMounter {
     async fn survey(&self, mount_point: &MountPoint) -> Result<Survey, Failure> {
         let mount_point = mount_point.clone();
         self.blocking(move |roots| survey::survey(&roots.locate(&mount_point)?)).await

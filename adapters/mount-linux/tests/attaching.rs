@@ -2,7 +2,7 @@
 
 mod support;
 
-use dvs_domain::ports::{Attachments, Detached, Mounted, Source, SourceKind, Survey};
+use dvs_domain::ports::{Detached, Mounted, Mounter, Source, SourceKind, Survey};
 use dvs_domain::volume::FileSystem;
 use std::fs;
 use std::os::unix::fs::symlink;

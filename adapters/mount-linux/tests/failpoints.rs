@@ -15,7 +15,7 @@ fn real_each_step_fails_on_demand() {
 mod on_demand {
     use crate::support::{Ground, can_run, names_in};
     use dvs_domain::failure::FailureCode;
-    use dvs_domain::ports::{Attachments, Detached, SourceKind};
+    use dvs_domain::ports::{Detached, Mounter, SourceKind};
     use dvs_domain::volume::FileSystem;
     use fail::FailScenario;
     use rustix::mount::{MountFlags, mount};

@@ -3,7 +3,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode::{Conflict, ForbiddenPath, InUse};
-use dvs_domain::ports::{Attachments, Detached, Mounted, Survey};
+use dvs_domain::ports::{Detached, Mounted, Mounter, Survey};
 use dvs_domain::volume::FileSystem;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};

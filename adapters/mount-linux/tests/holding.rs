@@ -4,10 +4,10 @@ mod support;
 
 use dvs_domain::failure::FailureCode::InUse;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Attachments, Detached, Source};
+use dvs_domain::ports::{Detached, Mounter, Source};
 use dvs_domain::user::User;
 use dvs_domain::volume::FileSystem;
-use dvs_mount_linux::LinuxAttachments;
+use dvs_mount_linux::LinuxMounter;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -69,7 +69,7 @@ impl Drop for Holder {
 /// A volume of this kind, attached.
 struct Scene {
     ground: Ground,
-    attachments: LinuxAttachments,
+    attachments: LinuxMounter,
     source: Source,
     place: MountPoint,
     _alone: MutexGuard<'static, ()>,

@@ -3,7 +3,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode::{Conflict, Damaged, ForbiddenPath, InUse, Internal};
-use dvs_domain::ports::{Attachments, Detached, Mounted, Source, SourceKind};
+use dvs_domain::ports::{Detached, Mounted, Mounter, Source, SourceKind};
 use dvs_domain::volume::FileSystem;
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::{self, File};

@@ -3,7 +3,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode;
-use dvs_domain::ports::{Attachments, Detached};
+use dvs_domain::ports::{Detached, Mounter};
 use dvs_domain::volume::FileSystem;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs;

@@ -2,7 +2,7 @@
 //!
 //! [`FakeStore`] keeps every promise of the store port, for real and on disk. What it cannot do without a
 //! device it records as if it could: a size that nobody enforces, a file system that nobody made, room that
-//! nobody took. [`LinkAttachments`] makes its volumes visible for an ordinary user, by a symbolic link.
+//! nobody took. [`LinkMounter`] makes its volumes visible for an ordinary user, by a symbolic link.
 //!
 //! A store is a folder with
 //! - `volumes/<name>/`: `record` and `record.copy` (what was settled, with a checksum) and `data/` (what is
@@ -23,6 +23,6 @@ mod step;
 mod store;
 mod way;
 
-pub use links::LinkAttachments;
+pub use links::LinkMounter;
 pub use options::check_url;
 pub use store::{Action, FakeStore};

@@ -13,7 +13,7 @@ use crate::way::{Made, Roots, Walked, Way, not_made};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
-use dvs_domain::ports::{Attachments, Detached, Mounted, Source, SourceKind, Survey};
+use dvs_domain::ports::{Detached, Mounted, Mounter, Source, SourceKind, Survey};
 use dvs_domain::user::User;
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, openat, readlinkat, renameat_with, statat, symlinkat,
@@ -27,11 +27,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Mount points of an ordinary user: each is a symbolic link to a directory.
-pub struct LinkAttachments {
+pub struct LinkMounter {
     roots: Arc<Roots>,
 }
 
-impl LinkAttachments {
+impl LinkMounter {
     /// Resolves each of `roots` once. Mount points below one that does not exist are refused.
     #[must_use]
     pub fn new(roots: AllowedRoots) -> Self {
@@ -49,7 +49,7 @@ impl LinkAttachments {
 }
 
 #[async_trait]
-impl Attachments for LinkAttachments {
+impl Mounter for LinkMounter {
     async fn survey(&self, mount_point: &MountPoint) -> Result<Survey, Failure> {
         let mount_point = mount_point.clone();
         self.blocking(move |roots| survey(roots, &mount_point)).await

@@ -3,8 +3,8 @@
 
 use dvs_domain::failure::FailureCode;
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
-use dvs_domain::ports::{Attachments, Detached, Source, SourceKind};
-use dvs_store_fake::LinkAttachments;
+use dvs_domain::ports::{Detached, Mounter, Source, SourceKind};
+use dvs_store_fake::LinkMounter;
 use std::fs;
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn at(path: &Path) -> MountPoint {
 #[tokio::test]
 async fn a_failing_step_leaves_what_was_there_before() {
     let around = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-    let links = LinkAttachments::new(AllowedRoots::with([at(around.path())]));
+    let links = LinkMounter::new(AllowedRoots::with([at(around.path())]));
     let source = Source::new(SourceKind::Directory(around.path().join("volume")));
     let there = around.path().join("there");
     fs::create_dir_all(there.join("empty")).unwrap();

@@ -3,9 +3,9 @@
 
 use dvs_domain::failure::FailureCode;
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
-use dvs_domain::ports::{Attachments, Detached, Mounted, Source, SourceKind, Survey};
+use dvs_domain::ports::{Detached, Mounted, Mounter, Source, SourceKind, Survey};
 use dvs_domain::volume::FileSystem;
-use dvs_store_fake::LinkAttachments;
+use dvs_store_fake::LinkMounter;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 /// A root to attach below, and a volume's directory with a file in it.
 struct Bench {
     around: TempDir,
-    links: LinkAttachments,
+    links: LinkMounter,
 }
 
 impl Bench {
@@ -24,7 +24,7 @@ impl Bench {
         fs::create_dir(around.path().join("volume")).unwrap();
         fs::write(around.path().join("volume/file"), "inside").unwrap();
         let roots = ["root", "no-root"].map(|name| MountPoint::new(path(around.path(), name)).unwrap());
-        Self { links: LinkAttachments::new(AllowedRoots::with(roots)), around }
+        Self { links: LinkMounter::new(AllowedRoots::with(roots)), around }
     }
 
     fn source(&self) -> Source {
@@ -200,7 +200,7 @@ async fn a_root_may_be_a_link() {
     let bench = Bench::new();
     symlink(bench.path("root"), around.path().join("link")).unwrap();
     let root = MountPoint::new(path(around.path(), "link")).unwrap();
-    let links = LinkAttachments::new(AllowedRoots::with([root]));
+    let links = LinkMounter::new(AllowedRoots::with([root]));
     let mount_point = MountPoint::new(path(around.path(), "link/a")).unwrap();
     links.attach(&bench.source(), &mount_point, &[]).await.unwrap();
     assert_eq!(bench.names("root"), ["a ->"]);

@@ -2,24 +2,21 @@
 //! line to [`open_store`].
 
 use crate::config::Settings;
-use crate::core::{Node, Stores, Worker};
 use crate::engines::EnginesOfHost;
 use crate::late_store::{LateStore, LocalKind};
 use crate::lock::InstanceLock;
 use crate::node_id;
-use crate::places;
+use crate::reserved_paths;
 use crate::room;
 use crate::store_id::Identity;
+use dvs_core::{Core, CoreParts};
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::ledger::{Effect, Ledger};
-use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::StoreName;
-use dvs_domain::ports::{Attachments, Clock, Journal, VolumeStore, VolumeUsers};
-use dvs_domain::recovery::InDoubt;
+use dvs_domain::ports::{Clock, Journal, Mounter, VolumeStore};
 use dvs_domain::time::Timestamp;
 use dvs_journal_redb::RedbJournal;
-use dvs_mount_linux::LinuxAttachments;
-use dvs_store_fake::{FakeStore, LinkAttachments};
+use dvs_mount_linux::LinuxMounter;
+use dvs_store_fake::{FakeStore, LinkMounter};
 use dvs_store_loop::LoopStore;
 use dvs_store_nfs::{NfsStore, ThisNode};
 use std::sync::Arc;
@@ -29,22 +26,10 @@ use url::Url;
 /// The scheme of stores that several nodes share.
 const NFS: &str = "nfs";
 
-/// The agent's parts, put together and recovered, before any door is open.
-pub struct House {
-    /// Makes jobs true.
-    pub worker: Arc<Worker>,
-    /// Remembers.
-    pub journal: Arc<dyn Journal>,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
-    /// Decides.
-    pub ledger: Ledger,
-    /// What the ledger wants done first.
-    pub first: Vec<Effect>,
-    /// What jobs are about that a restart has cut off.
-    pub in_doubt: InDoubt,
-    /// Where jobs must not mount although it is below a root, and what is there.
-    pub reserved: Vec<(MountPoint, String)>,
+/// The agent before any door is open.
+pub struct Composed {
+    /// The core over the adapters that the settings name.
+    pub core: Core,
     /// Keeps other agents away from the state folder.
     pub lock: InstanceLock,
 }
@@ -53,7 +38,7 @@ pub struct House {
 ///
 /// # Errors
 /// What is missing or wrong, naming it. A store that cannot be used now is neither: it is opened later.
-pub async fn build(settings: &Settings) -> Result<House, Failure> {
+pub async fn build(settings: &Settings) -> Result<Composed, Failure> {
     std::fs::create_dir_all(&settings.state).map_err(|error| {
         Failure::new(FailureCode::StoreUnavailable, format!("cannot make `{}`", settings.state.display()))
             .caused_by(error)
@@ -73,23 +58,26 @@ pub async fn build(settings: &Settings) -> Result<House, Failure> {
             open_now_or_later(name, url, node.as_ref(), identity, has_volumes(name))
         })
         .collect();
-    let stores = Arc::new(Stores::new(stores?)?);
-    let node = Arc::new(Node::new(Arc::clone(&journal), remembered.attachments.clone()));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // What jobs may use is decided when they are admitted.
-    let reachable = places::reachable(&settings.roots, &remembered.attachments);
-    let reserved = places::reserved(&settings.state, &settings.stores, &settings.roots);
-    let attachments: Arc<dyn Attachments> = if is_root() {
-        Arc::new(LinuxAttachments::new(reachable))
+    let reachable = reserved_paths::reachable(&settings.roots, &remembered.attachments);
+    let mounter: Arc<dyn Mounter> = if is_root() {
+        Arc::new(LinuxMounter::new(reachable))
     } else {
-        Arc::new(LinkAttachments::new(reachable))
+        Arc::new(LinkMounter::new(reachable))
     };
-    let in_doubt = InDoubt::of(&remembered.jobs);
-    let default_store = stores.default_name().clone();
-    let (ledger, first) = Ledger::restore(settings.limits, default_store, remembered, clock.now());
-    let users: Arc<dyn VolumeUsers> = Arc::new(EnginesOfHost::new(&settings.engines));
-    let worker = Arc::new(Worker { stores, node, attachments, users, clock: Arc::clone(&clock) });
-    Ok(House { worker, journal, clock, ledger, first, in_doubt, reserved, lock })
+    let core = Core::open(CoreParts {
+        stores: stores?,
+        journal,
+        remembered,
+        mounter,
+        references: Arc::new(EnginesOfHost::new(&settings.engines)),
+        clock: Arc::new(SystemClock),
+        roots: settings.roots.clone(),
+        reserved: reserved_paths::reserved(&settings.state, &settings.stores, &settings.roots),
+        limits: settings.limits,
+        engine_limits: settings.engine_limits,
+    })?;
+    Ok(Composed { core, lock })
 }
 
 /// This node as stores know it that several nodes share. Where there is none, nothing depends on its id.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use dvs_docker_engine::{ContainerEngines, Engine};
 use dvs_domain::failure::Failure;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::VolumeUsers;
+use dvs_domain::ports::VolumeReferences;
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use rustix::fs::{Access, access};
@@ -77,7 +77,7 @@ fn all(engines: impl Iterator<Item = Engine>, limit: Duration) -> ContainerEngin
 }
 
 #[async_trait]
-impl<F: Fn() -> Option<Engine> + Send + Sync> VolumeUsers for EnginesOfHost<F> {
+impl<F: Fn() -> Option<Engine> + Send + Sync> VolumeReferences for EnginesOfHost<F> {
     async fn users_of(
         &self,
         volume: &VolumeId,

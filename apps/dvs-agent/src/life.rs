@@ -1,8 +1,7 @@
 //! The life of an agent: settle, open, recover, attach, tell that it is ready, open the doors, work, stop.
 
-use crate::compose::{self, House};
+use crate::compose::{self, Composed};
 use crate::config::{AgentFlags, BrokerChoice, Environment, Problems, Settings};
-use crate::core::{Engine, EngineParts, intake};
 use crate::daemon;
 use crate::room;
 use crate::socket::{self, Status};
@@ -85,8 +84,8 @@ fn attach_once(flags: &AgentFlags) -> Result<(), Ending> {
     start_log();
     let runtime = start_runtime()?;
     let attached = runtime.block_on(async {
-        let house = compose::build(&settings).await?;
-        let started = house.worker.start(&house.in_doubt).await;
+        let composed = compose::build(&settings).await?;
+        let started = composed.core.reattach().await;
         tracing::info!(attached = started.attached, troubled = started.troubled, "attached");
         Ok(())
     });
@@ -177,10 +176,9 @@ async fn work(settings: &Settings, broker: &BrokerChoice, is_daemon: bool) -> Re
         signal(SignalKind::terminate()).map_err(|error| Ending::System("watch for signals", error))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| Ending::System("watch for signals", error))?;
-    let House { worker, journal, clock, ledger, first, in_doubt, reserved, lock: _lock } =
-        compose::build(settings).await?;
+    let Composed { core, lock: _lock } = compose::build(settings).await?;
     let started = tokio::select! {
-        started = worker.start(&in_doubt) => Some(started),
+        started = core.reattach() => Some(started),
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
     };
@@ -193,16 +191,15 @@ async fn work(settings: &Settings, broker: &BrokerChoice, is_daemon: bool) -> Re
         settings.stores.iter().filter_map(|(name, url)| Some((name.clone(), room::folder_of(url)?)));
     tokio::spawn(room::watch(folders.collect()));
 
-    let (intake, arrivals) = intake();
     let broker = open_broker(broker).await?;
-    let stores: Vec<_> = worker.stores.iter().map(|(name, _)| name.clone()).collect();
+    let stores: Vec<_> = core.stores().iter().map(|(name, _)| name.clone()).collect();
     let presence = Presence::Online { version: VERSION.to_owned(), stores: stores.clone() };
     let config = MqttConfig {
         client_id: settings.client_id.clone(),
         keep_alive_seconds: settings.keep_alive_seconds,
         ..MqttConfig::new(settings.access(broker), settings.topics.clone(), presence)
     };
-    let (answers, door) = MqttDoor::start(config, Arc::new(intake))?;
+    let (answers, door) = MqttDoor::start(config, Arc::new(core.intake()))?;
     let state = door.state();
     let status = Status {
         version: VERSION.to_owned(),
@@ -212,19 +209,10 @@ async fn work(settings: &Settings, broker: &BrokerChoice, is_daemon: bool) -> Re
         broker: String::new(),
     };
     let show = Arc::new(move || Status { broker: describe(&state.borrow()), ..status.clone() });
-    socket::serve(&settings.socket, Arc::clone(&worker.stores), Arc::clone(&worker.node), show)?;
+    socket::serve(&settings.socket, Arc::clone(core.stores()), Arc::clone(core.attachments()), show)?;
 
     let (stop, stopped) = watch::channel(false);
-    let parts = EngineParts {
-        worker,
-        journal,
-        answers: Arc::new(answers),
-        clock,
-        roots: settings.roots.clone(),
-        reserved,
-        limits: settings.engine_limits,
-    };
-    let engine = tokio::spawn(Engine::new(parts, ledger, arrivals).run(first, stopped));
+    let engine = tokio::spawn(core.run(Arc::new(answers), stopped));
     tracing::info!(
         node = %settings.topics.node(), process = std::process::id(),
         attached = started.attached, troubled = started.troubled, "ready"

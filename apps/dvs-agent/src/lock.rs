@@ -1,6 +1,6 @@
 //! One agent per state folder: a lock that the kernel gives back when the process ends, however it ends.
 
-use crate::failpoint::between;
+use dvs_core::failpoint::between;
 use dvs_domain::failure::{Failure, FailureCode};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;

@@ -1,7 +1,7 @@
 //! The id of this node: drawn once, kept in the state folder. Stores that several nodes share tell them apart by it,
 //! also after one is called otherwise.
 
-use crate::drawn_id;
+use crate::random_id;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::NodeId;
 use std::path::Path;
@@ -20,11 +20,11 @@ pub(crate) fn of(state: &Path) -> Result<NodeId, Failure> {
             .caused_by(wrong)
             .with_hint("put the id back: shared stores know by it what this node has attached")
     };
-    if let Some(kept) = drawn_id::read(&path).map_err(|error| failed("read", error))? {
+    if let Some(kept) = random_id::read(&path).map_err(|error| failed("read", error))? {
         return NodeId::new(kept).map_err(no_id);
     }
-    let drawn = drawn_id::draw().map_err(|error| failed("draw an id for", error))?;
-    drawn_id::write(&path, &drawn).map_err(|error| failed("write", error))?;
+    let drawn = random_id::draw().map_err(|error| failed("draw an id for", error))?;
+    random_id::write(&path, &drawn).map_err(|error| failed("write", error))?;
     NodeId::new(drawn).map_err(no_id)
 }
 

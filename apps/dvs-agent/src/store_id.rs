@@ -2,7 +2,7 @@
 //! an old one found there: its volumes would be taken for destroyed, and new ones would hide them. So each store has
 //! an id in its folder, and the agent remembers in its state folder which it has opened.
 
-use crate::drawn_id;
+use crate::random_id;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
 use std::fs::{self, File};
@@ -91,9 +91,9 @@ impl Identity {
     }
 
     fn try_to_keep(&self) -> io::Result<()> {
-        let found = drawn_id::read(&self.folder.join(ID))?;
+        let found = random_id::read(&self.folder.join(ID))?;
         // Whatever is remembered and cannot be read is not this one either.
-        if found.is_some() && drawn_id::read(&self.seen).is_ok_and(|seen| seen == found) {
+        if found.is_some() && random_id::read(&self.seen).is_ok_and(|seen| seen == found) {
             return Ok(());
         }
         match fs::remove_file(&self.seen) {
@@ -104,7 +104,7 @@ impl Identity {
         if let Some(folder) = self.seen.parent() {
             fs::create_dir_all(folder)?;
         }
-        drawn_id::write(&self.seen, &id)
+        random_id::write(&self.seen, &id)
     }
 
     /// Gives the store an id, unless another agent that has the same folder, with a state of its own, has just done so.
@@ -119,17 +119,17 @@ impl Identity {
             }
             thread::sleep(Duration::from_millis(TRY_AGAIN_AFTER_MILLISECONDS));
         }
-        if let Some(id) = drawn_id::read(&path)? {
+        if let Some(id) = random_id::read(&path)? {
             return Ok(id);
         }
-        let id = drawn_id::draw()?;
-        drawn_id::write(&path, &id)?;
+        let id = random_id::draw()?;
+        random_id::write(&path, &id)?;
         Ok(id)
     }
 }
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
-    drawn_id::read(path).map_err(|error| {
+    random_id::read(path).map_err(|error| {
         let detail = format!("cannot read `{}`", path.display());
         let hint = format!("make it readable, or remove `{}`, and restart the agent", path.display());
         Failure::new(FailureCode::StoreUnavailable, detail).caused_by(error).with_hint(hint)

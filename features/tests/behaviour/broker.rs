@@ -1,8 +1,8 @@
 //! The broker of the run: Mosquitto in a container, or as a program.
 
 use anyhow::{Context, Result};
-use dvs_features::broker::Mosquitto;
-use dvs_features::wait::until;
+use dvs_trials::broker::Mosquitto;
+use dvs_trials::wait::until;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;

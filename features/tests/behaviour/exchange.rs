@@ -3,8 +3,8 @@
 use crate::sender::{Answer, Sender, Word};
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
-use dvs_features::client::Retain;
-use dvs_features::wait::until;
+use dvs_trials::client::Retain;
+use dvs_trials::wait::until;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

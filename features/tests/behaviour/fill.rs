@@ -2,7 +2,7 @@
 
 use crate::stage::Stage;
 use crate::world::World;
-use dvs_features::docker::DockerEngine;
+use dvs_trials::docker::DockerEngine;
 
 /// Fills in `text`. Braces with anything else in them stay: payloads are full of them.
 pub(crate) fn fill(world: &World, text: &str) -> String {

@@ -26,16 +26,16 @@ use crate::world::World;
 use anyhow::{Context, Result, bail};
 use cucumber::writer::Stats;
 use cucumber::{World as _, cli, event, parser, runner, writer};
-use dvs_features::namespace;
-use dvs_features::scratch::Scratch;
 use dvs_store_nfs::testing::ganesha;
+use dvs_trials::namespace;
+use dvs_trials::scratch::Scratch;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What is run: every feature in this folder of the crate.
-const FEATURES: &str = "features";
+const FEATURES: &str = ".";
 /// The test machines have two cores, and each scenario has a broker's client, an agent and its programs.
 const SCENARIOS_AT_ONCE: usize = 4;
 

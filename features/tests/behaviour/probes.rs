@@ -3,8 +3,8 @@
 use crate::stage::{Stage, Store};
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
-use dvs_features::machine::{self, Mount};
-use dvs_features::process;
+use dvs_trials::machine::{self, Mount};
+use dvs_trials::process;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};

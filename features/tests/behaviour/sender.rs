@@ -1,7 +1,7 @@
 //! A sender of jobs: what it hears, in order, and what that says.
 
 use anyhow::{Context, Result, bail, ensure};
-use dvs_features::client::{Client, Message};
+use dvs_trials::client::{Client, Message};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! What all scenarios of a run share: the program to test, the kind of store, the broker, the folders.
 
 use anyhow::{Result, bail, ensure};
-use dvs_features::agent::{self, has_failpoints};
-use dvs_features::scratch::Scratch;
+use dvs_trials::agent::{self, has_failpoints};
+use dvs_trials::scratch::Scratch;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;

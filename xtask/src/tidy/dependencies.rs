@@ -16,6 +16,12 @@ const TABLE: &str = "the dependency table tells the truth";
 const README: &str = "README.md";
 const DOMAIN: &str = "dvs-domain";
 const AGENT: &str = "dvs-agent";
+/// The part of the agent that knows ports only.
+const CORE: &str = "dvs-core";
+/// The core over a made-up world.
+const SIMULATION: &str = "dvs-sim";
+/// The programs that try the real agent from outside.
+const TRIALS: &str = "dvs-trials";
 /// The words of the wire, which the adapters for MQTT share.
 const WIRE: &str = "dvs-job-json";
 const MQTT: &str = "dvs-mqtt-";
@@ -39,7 +45,8 @@ enum Place {
     Domain,
     Adapter,
     App,
-    Features,
+    /// Tests of the whole program: scenarios, and the programs that kill and measure it.
+    Trials,
     Xtask,
 }
 
@@ -87,8 +94,8 @@ fn read(workspace: &Workspace, package: &Package, own: &BTreeSet<&str>) -> Crate
     let place = match manifest.split('/').next() {
         Some("domain") => Place::Domain,
         Some("adapters") => Place::Adapter,
-        Some("apps") => Place::App,
-        Some("features" | "simulation") => Place::Features,
+        Some("apps") if package.name.as_str() != TRIALS => Place::App,
+        Some("apps" | "features") => Place::Trials,
         _ => Place::Xtask,
     };
     Crate { name: package.name.to_string(), place, manifest, crates, libraries }
@@ -108,19 +115,22 @@ fn arrows(from: &Crate, crates: &[Crate]) -> Vec<Breach> {
 
 /// Why `from` must not depend on `to`, if so.
 fn forbidden(from: &Crate, to: &Crate, tests: bool) -> Option<&'static str> {
-    if to.name == STORE_CONTRACT && !tests && from.place != Place::Features {
+    if to.name == STORE_CONTRACT && !tests && from.place != Place::Trials {
         return Some("it is for tests: write it under [dev-dependencies]");
     }
     match (from.place, to.place) {
         (Place::Domain, _) => Some("the domain knows nobody"),
         (Place::Xtask, _) => Some("it must also judge a workspace that does not compile"),
-        (_, Place::Xtask | Place::Features) => Some("it is no part of the program"),
-        (_, Place::Domain) | (Place::Features, _) => None,
+        (Place::Trials, Place::Trials) => None,
+        (_, Place::Xtask | Place::Trials) => Some("it is no part of the program"),
+        (_, Place::Domain) | (Place::Trials, _) => None,
         (Place::Adapter, Place::Adapter) if to.name == STORE_CONTRACT => None,
         (Place::Adapter, Place::Adapter) if to.name == WIRE && from.name.starts_with(MQTT) => None,
         // Two ends of one wire may be tried against each other.
         (Place::Adapter, Place::Adapter) if tests && [from, to].iter().all(|end| speaks_mqtt(end)) => None,
         (Place::Adapter, _) => Some("adapters know the domain, and not each other"),
+        (Place::App, _) if to.name == CORE && [AGENT, SIMULATION].contains(&from.name.as_str()) => None,
+        (Place::App, _) if from.name == SIMULATION && to.name == WIRE => None,
         // Tests of an app may take any adapter to stand for the world.
         (Place::App, Place::Adapter) if tests || from.name == AGENT => None,
         (Place::App, _) if from.name != AGENT && COMMAND_MAY.contains(&to.name.as_str()) => None,
@@ -140,7 +150,7 @@ fn owners(crates: &[Crate], table: &Table) -> Vec<Breach> {
         // Tests stand on the other end of the wire, with a client of their own.
         let users: Vec<_> = crates
             .iter()
-            .filter(|user| user.place != Place::Features && user.libraries.contains(library))
+            .filter(|user| user.place != Place::Trials && user.libraries.contains(library))
             .collect();
         if let [first, second, ..] = users.as_slice() {
             let cure =
@@ -227,10 +237,12 @@ mod tests {
             of(Place::Adapter, STORE_CONTRACT, &[DOMAIN], &[]),
             of(Place::Adapter, "dvs-mqtt-rumqttc", &[DOMAIN, WIRE], &["rumqttc"]),
             of(Place::Adapter, "dvs-store-fake", &[DOMAIN, "dvs-store-contract (tests)"], &[]),
-            of(Place::App, AGENT, &[DOMAIN, WIRE, "dvs-mqtt-rumqttc", "dvs-store-fake"], &["serde"]),
+            of(Place::App, AGENT, &[CORE, DOMAIN, WIRE, "dvs-mqtt-rumqttc", "dvs-store-fake"], &["serde"]),
             of(Place::App, "dvs", &[AGENT, DOMAIN, WIRE, "dvs-mqtt-rumqttc"], &[]),
-            of(Place::Features, "dvs-features", &[STORE_CONTRACT, "dvs-store-fake"], &["cucumber"]),
+            of(Place::Trials, "dvs-features", &[STORE_CONTRACT, "dvs-store-fake"], &["cucumber"]),
             of(Place::Xtask, "xtask", &[], &[]),
+            of(Place::App, CORE, &[DOMAIN, "dvs-store-fake (tests)"], &[]),
+            of(Place::App, SIMULATION, &[CORE, DOMAIN, WIRE], &[]),
         ]
     }
 
@@ -268,6 +280,11 @@ mod tests {
             (6, "dvs-store-fake"),
             (7, "xtask"),
             (8, DOMAIN),
+            (9, "dvs-store-fake"),
+            (9, WIRE),
+            (10, AGENT),
+            (10, "dvs-store-fake"),
+            (6, CORE),
         ] {
             let mut house = house();
             house[index].crates.extend(grants(&[to]));

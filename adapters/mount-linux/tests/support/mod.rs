@@ -5,7 +5,7 @@
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::ports::{Source, SourceKind};
 use dvs_domain::volume::FileSystem;
-use dvs_mount_linux::LinuxAttachments;
+use dvs_mount_linux::LinuxMounter;
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write;
@@ -60,14 +60,14 @@ impl Ground {
         self.path.join("root")
     }
 
-    pub(crate) fn attachments(&self) -> LinuxAttachments {
+    pub(crate) fn attachments(&self) -> LinuxMounter {
         self.attachments_with(&[])
     }
 
     /// With `root`, and more roots below the folder.
-    pub(crate) fn attachments_with(&self, more: &[&str]) -> LinuxAttachments {
+    pub(crate) fn attachments_with(&self, more: &[&str]) -> LinuxMounter {
         let roots = ["root"].iter().chain(more).map(|name| mount_point(&self.path.join(name)));
-        LinuxAttachments::new(AllowedRoots::with(roots))
+        LinuxMounter::new(AllowedRoots::with(roots))
     }
 
     /// The mount point `below` the allowed root.

@@ -7,7 +7,7 @@ mod settle;
 
 pub use flags::AgentFlags;
 
-use crate::core::EngineLimits;
+use dvs_core::EngineLimits;
 use dvs_domain::ledger::Limits;
 use dvs_domain::mount_point::AllowedRoots;
 use dvs_domain::names::StoreName;

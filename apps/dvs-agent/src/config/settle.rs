@@ -5,7 +5,7 @@ use super::{
     AgentFlags, BrokerChoice, DockerChoice, EngineSettings, Environment, SOCKET_BYTES_MAX, STATE_FOLDER,
     Settings, socket_of,
 };
-use crate::core::EngineLimits;
+use dvs_core::EngineLimits;
 use dvs_docker_engine::ContainerEngines;
 use dvs_domain::failure::Failure;
 use dvs_domain::ledger::Limits;

@@ -1,12 +1,12 @@
 //! The agent's end of the socket.
 
 use super::view::{self, FailureView, VolumeView};
-use crate::core::{Node, Stores};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use dvs_core::{AttachmentRegistry, StoreRegistry};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
 use serde::{Deserialize, Serialize};
@@ -45,8 +45,8 @@ impl Status {
 /// What the socket shows.
 #[derive(Clone)]
 struct Shown {
-    stores: Arc<Stores>,
-    node: Arc<Node>,
+    stores: Arc<StoreRegistry>,
+    node: Arc<AttachmentRegistry>,
     status: Arc<dyn Fn() -> Status + Send + Sync>,
 }
 
@@ -57,8 +57,8 @@ struct Shown {
 /// `store-unavailable`, naming the path, when the folder cannot be made, or something that is no socket is there.
 pub fn serve(
     path: &FilePath,
-    stores: Arc<Stores>,
-    node: Arc<Node>,
+    stores: Arc<StoreRegistry>,
+    node: Arc<AttachmentRegistry>,
     status: Arc<dyn Fn() -> Status + Send + Sync>,
 ) -> Result<(), Failure> {
     let listener = listen(path).map_err(|error| {

@@ -1,6 +1,6 @@
 //! What the socket shows of volumes. The spelling of these keys is a promise to scripts: `dvs ls --json`.
 
-use crate::core::{Node, Stores};
+use dvs_core::{AttachmentRegistry, StoreRegistry};
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::{Claim, ClaimKind, VolumeStore};
@@ -99,7 +99,7 @@ impl From<FailureReport> for FailureView {
 
 /// Every volume: what the stores list, and what should be attached though its store does not answer or does not
 /// have it.
-pub(super) async fn all(stores: &Stores, node: &Node) -> Vec<VolumeView> {
+pub(super) async fn all(stores: &StoreRegistry, node: &AttachmentRegistry) -> Vec<VolumeView> {
     let mut views = Vec::new();
     for (name, store) in stores.iter() {
         match stores.list(name).await {
@@ -122,8 +122,8 @@ pub(super) async fn all(stores: &Stores, node: &Node) -> Vec<VolumeView> {
 
 /// The volume called `name`, in `store` or in whichever store has it.
 pub(super) async fn one(
-    stores: &Stores,
-    node: &Node,
+    stores: &StoreRegistry,
+    node: &AttachmentRegistry,
     store: Option<&StoreName>,
     name: &VolumeName,
 ) -> Result<Option<VolumeView>, Failure> {
@@ -140,7 +140,12 @@ pub(super) async fn one(
     Ok(Some(view))
 }
 
-async fn of_entry(store_name: &StoreName, store: &dyn VolumeStore, node: &Node, entry: Entry) -> VolumeView {
+async fn of_entry(
+    store_name: &StoreName,
+    store: &dyn VolumeStore,
+    node: &AttachmentRegistry,
+    entry: Entry,
+) -> VolumeView {
     let id = VolumeId { store: store_name.clone(), name: entry.name().clone() };
     match entry {
         Entry::Damaged { reason, .. } => attached_or_not(&id, node, Some(("damaged", reason)), None),
@@ -156,7 +161,12 @@ async fn of_entry(store_name: &StoreName, store: &dyn VolumeStore, node: &Node, 
 }
 
 /// What is attached of a store that does not answer, and what it has listed when it last did.
-fn of_silent_store(store: &StoreName, stores: &Stores, node: &Node, failure: &Failure) -> Vec<VolumeView> {
+fn of_silent_store(
+    store: &StoreName,
+    stores: &StoreRegistry,
+    node: &AttachmentRegistry,
+    failure: &Failure,
+) -> Vec<VolumeView> {
     let last_seen = stores.last_seen(store).into_iter();
     let mut known: BTreeSet<VolumeId> =
         last_seen.map(|name| VolumeId { store: store.clone(), name }).collect();
@@ -169,7 +179,7 @@ fn of_silent_store(store: &StoreName, stores: &Stores, node: &Node, failure: &Fa
 }
 
 /// What the node's book has and no store.
-fn missing(id: &VolumeId, stores: &Stores, node: &Node) -> VolumeView {
+fn missing(id: &VolumeId, stores: &StoreRegistry, node: &AttachmentRegistry) -> VolumeView {
     let reason = match stores.get(&id.store) {
         // The book is written first and cleared last.
         Ok(_) => "its store does not have it, unless a job is making or removing it right now".to_owned(),
@@ -180,7 +190,7 @@ fn missing(id: &VolumeId, stores: &Stores, node: &Node) -> VolumeView {
 
 fn attached_or_not(
     id: &VolumeId,
-    node: &Node,
+    node: &AttachmentRegistry,
     broken: Option<(&str, String)>,
     figures: Option<Figures>,
 ) -> VolumeView {
@@ -263,9 +273,11 @@ mod tests {
     async fn what_should_be_attached_and_no_store_has_is_shown_as_missing() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
         let store = FakeStore::at(StoreName::new("here").unwrap(), folder.path()).unwrap();
-        let stores = Stores::new(vec![Arc::new(store)]).unwrap();
-        let node =
-            Node::new(Arc::new(NoJournal), [attachment("here", "/mnt/a"), attachment("gone", "/mnt/b")]);
+        let stores = StoreRegistry::new(vec![Arc::new(store)]).unwrap();
+        let node = AttachmentRegistry::new(
+            Arc::new(NoJournal),
+            [attachment("here", "/mnt/a"), attachment("gone", "/mnt/b")],
+        );
 
         let views = all(&stores, &node).await;
         let told: Vec<_> = views.iter().map(|view| (view.store.as_str(), view.state.as_str())).collect();

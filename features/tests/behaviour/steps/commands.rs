@@ -5,8 +5,8 @@ use crate::fill::fill;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{then, when};
-use dvs_features::agent::without_settings;
-use dvs_features::process::{Printed, run};
+use dvs_trials::agent::without_settings;
+use dvs_trials::process::{Printed, run};
 use std::process::Command;
 use std::time::Duration;
 

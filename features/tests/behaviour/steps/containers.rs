@@ -4,8 +4,8 @@ use super::check;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, then, when};
-use dvs_features::client::Retain;
-use dvs_features::docker::DockerEngine;
+use dvs_trials::client::Retain;
+use dvs_trials::docker::DockerEngine;
 use std::fs;
 use std::os::unix::net::UnixListener;
 

@@ -8,7 +8,7 @@ use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::gherkin::Table;
 use cucumber::{gherkin, given, when};
-use dvs_features::client::{Client, Retain};
+use dvs_trials::client::{Client, Retain};
 use serde_json::Value;
 
 const CREATE: &str = "volumes/create";

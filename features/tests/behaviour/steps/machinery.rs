@@ -4,7 +4,7 @@ use super::places::mount_tmpfs;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, when};
-use dvs_features::process::text;
+use dvs_trials::process::text;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

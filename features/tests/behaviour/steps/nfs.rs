@@ -6,9 +6,9 @@ use crate::sender::Word;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, then, when};
-use dvs_features::wait::until;
 use dvs_store_nfs::testing::ganesha::{ExportOptions, Ganesha};
 use dvs_store_nfs::testing::{DroppingPort, is_temporary};
+use dvs_trials::wait::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -343,7 +343,7 @@ fn all_names(export: &std::path::Path) -> Result<Vec<String>> {
     for folder in ["volumes", "volumes_metadata"] {
         let folder = export.join(folder);
         if folder.exists() {
-            let paths = dvs_features::machine::paths_below(&folder)?;
+            let paths = dvs_trials::machine::paths_below(&folder)?;
             names.extend(
                 paths.iter().filter_map(|path| Some(path.strip_prefix(export).ok()?.display().to_string())),
             );

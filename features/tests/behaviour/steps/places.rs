@@ -5,9 +5,9 @@ use super::check;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, then, when};
-use dvs_features::machine;
-use dvs_features::process::{Process, text};
-use dvs_features::wait::until;
+use dvs_trials::machine;
+use dvs_trials::process::{Process, text};
+use dvs_trials::wait::until;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
 };

@@ -5,9 +5,9 @@ use super::{check, table_below};
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{gherkin, given, then, when};
-use dvs_features::machine;
-use dvs_features::notify::NotifySocket;
-use dvs_features::process::text;
+use dvs_trials::machine;
+use dvs_trials::notify::NotifySocket;
+use dvs_trials::process::text;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -51,7 +51,7 @@ async fn it_starts_and_hangs(world: &mut World) -> Step {
     world.agent = Some(world.launch.start()?);
     let image = world.folder.clone();
     let bound = || Ok((!machine::loops_below(&image)?.is_empty()).then_some(()));
-    dvs_features::wait::until("the agent attaches", READY_LIMIT, bound).await?;
+    dvs_trials::wait::until("the agent attaches", READY_LIMIT, bound).await?;
     Ok(())
 }
 

@@ -1,0 +1,350 @@
+//! Create: a record of what is meant, the volume, the mount.
+
+use super::{Achieved, Attempts, Stop, Worker};
+use crate::job_control::JobControl;
+use dvs_domain::attachment::{Attachment, Holder};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{CreateRequest, JobKey};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::ports::{Created, Mounted, Source, TakenBack, VolumeStore};
+use dvs_domain::user::in_use;
+use dvs_domain::volume::{Entry, Volume, VolumeId};
+use std::collections::BTreeSet;
+use tokio::sync::RwLockReadGuard;
+
+/// What a create is about to remember.
+struct Meant<'a> {
+    attachment: Attachment,
+    /// The directories that mount points share, held as they are.
+    _directories: RwLockReadGuard<'a, ()>,
+}
+
+impl Worker {
+    /// Creates after a restart has cut off an attempt. When this one fails too, what that one has made is undone
+    /// with it, however early this one failed.
+    pub(super) async fn create_again(
+        &self,
+        request: &CreateRequest,
+        attempts: &Attempts<'_>,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        match self.create(request, attempts.key, control).await {
+            // What an attempt before the restart has changed is changed by this job.
+            Ok(achieved) => Ok(Achieved { changed: true, ..achieved }),
+            Err(stop) => Err(match self.undo(request, attempts).await {
+                Ok(()) => stop,
+                Err(undo) => stop.not_undone(undo, self.meant_volume(request)),
+            }),
+        }
+    }
+
+    pub(super) async fn create(
+        &self,
+        request: &CreateRequest,
+        key: &JobKey,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        let id = loop {
+            let id = self.meant_volume(request);
+            if !self.finish_delete_of(&id, key).await? {
+                break id;
+            }
+        };
+        let store = self.stores.get(&id.store)?.as_ref();
+        let mount_point = request.target.mount_point();
+        if let Some(mount_point) = mount_point {
+            store.describe().admit_mount_point()?;
+            self.attachments.book(|book| book.admit(&id, mount_point))?;
+        }
+        self.refuse_ambiguous_name(request, &id).await?;
+        match store.look_up(&id.name).await? {
+            Some(Entry::Sound(volume)) => volume.spec.compare(request).into_result(&id)?,
+            Some(Entry::Damaged { reason, .. }) => return Err(damaged(&id, &reason).into()),
+            None => {}
+        }
+        let spec = store.describe().complete(request, id.name.clone())?;
+        let volume = Volume { spec, made_by: Some(key.clone()), made_at: self.clock.now() };
+        let Some(mount_point) = mount_point else {
+            return self.make_unattached(store, &volume, request, control).await;
+        };
+
+        let known = self.attachments.book(|book| book.at(mount_point).cloned());
+        let newly_meant = known.is_none();
+        let meant = self.meant_attachment(&id, mount_point, key, known.as_ref()).await?;
+        if control.is_abandoned() {
+            return Err(Stop::ABANDONED);
+        }
+        // None needs the others: whatever a crash leaves of them, the job has it undone or finished.
+        let (remembered, seeing, created) = futures::join!(
+            self.remember_meant(meant, known.as_ref()),
+            async { if newly_meant { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
+            self.make_to_attach(store, &volume, request),
+        );
+        let made = matches!(created, Ok((Created::New, _))).then_some(&volume);
+        let held = remembered.as_ref().ok().filter(|_| newly_meant);
+        let source = match created.and_then(|(_, source)| seeing.map(|()| source)) {
+            Ok(source) => source,
+            Err(failure) => return Err(self.undo_create(failure, &id, made, held).await),
+        };
+        let attachment = match remembered {
+            Ok(attachment) => attachment,
+            Err(failure) => return Err(self.undo_create(failure, &id, made, None).await),
+        };
+        let held = newly_meant.then_some(&attachment);
+        if let Err(failure) = self.show(store, &attachment, source).await {
+            return Err(self.undo_create(failure, &id, made, held).await);
+        }
+        if !control.try_end() {
+            let left = self.take_back(store, made, held).await;
+            return Err(left
+                .into_iter()
+                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
+        }
+        Ok(Achieved { changed: made.is_some() || held.is_some(), volume: Some(id) })
+    }
+
+    /// Which volume a create job means: as named, or what is attached at its mount point, or a name that the
+    /// mount point gives.
+    pub(super) fn meant_volume(&self, request: &CreateRequest) -> VolumeId {
+        let target = &request.target;
+        let attached =
+            target.mount_point().and_then(|there| self.attachments.book(|book| book.at(there).cloned()));
+        match (target.given_name(), attached) {
+            (None, Some(attached))
+                if target.store.as_ref().is_none_or(|store| *store == attached.volume.store) =>
+            {
+                attached.volume
+            }
+            _ => {
+                let store = target.store.as_ref().unwrap_or(self.stores.default_name());
+                VolumeId { store: store.clone(), name: target.name() }
+            }
+        }
+    }
+
+    /// A delete that failed after its decision has left the attachment of a volume that is gone: nothing may take
+    /// that for its own. Says whether there was one.
+    async fn finish_delete_of(&self, id: &VolumeId, key: &JobKey) -> Result<bool, Failure> {
+        let left = self.attachments.book(|book| book.of(id).cloned());
+        let Some(left) = left.filter(|left| !left.holders.contains(&Holder::Job(key.clone()))) else {
+            return Ok(false);
+        };
+        if self.stores.get(&id.store)?.look_up(&id.name).await?.is_some() {
+            return Ok(false);
+        }
+        self.clear_away(&left).await?;
+        Ok(true)
+    }
+
+    /// A bare name that another store has would fit two stores from then on.
+    async fn refuse_ambiguous_name(&self, request: &CreateRequest, id: &VolumeId) -> Result<(), Failure> {
+        if request.target.store.is_some() || request.target.given_name().is_none() {
+            return Ok(());
+        }
+        match self.stores.find(None, &id.name).await? {
+            Some((other, _)) if other != *id => Err(Failure::new(
+                FailureCode::Conflict,
+                format!("the name `{}` is taken by `{other}`", id.name),
+            )
+            .with_hint("name the store too")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn make_unattached(
+        &self,
+        store: &dyn VolumeStore,
+        volume: &Volume,
+        request: &CreateRequest,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        let id = &volume.spec.id;
+        let created =
+            self.make(store, volume, request).await.map_err(|failure| Stop::of_create(failure, id))?;
+        if !control.try_end() {
+            let made = (created == Created::New).then_some(volume);
+            let left = self.take_back(store, made, None).await;
+            return Err(left
+                .into_iter()
+                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
+        }
+        Ok(Achieved { volume: Some(id.clone()), changed: created == Created::New })
+    }
+
+    async fn make(
+        &self,
+        store: &dyn VolumeStore,
+        volume: &Volume,
+        request: &CreateRequest,
+    ) -> Result<Created, Failure> {
+        let created = store.create(volume).await?;
+        refuse_other(&created, volume, request)?;
+        Ok(created)
+    }
+
+    /// Likewise, with what to attach where the store has that at hand.
+    async fn make_to_attach(
+        &self,
+        store: &dyn VolumeStore,
+        volume: &Volume,
+        request: &CreateRequest,
+    ) -> Result<(Created, Option<Source>), Failure> {
+        let (created, source) = store.create_to_attach(volume).await?;
+        refuse_other(&created, volume, request)?;
+        Ok((created, source))
+    }
+
+    /// Remembers the attachment before anything is made for it.
+    async fn remember_meant(
+        &self,
+        meant: Meant<'_>,
+        known: Option<&Attachment>,
+    ) -> Result<Attachment, Failure> {
+        if known != Some(&meant.attachment) {
+            self.attachments.remember(meant.attachment.clone()).await?;
+        }
+        Ok(meant.attachment)
+    }
+
+    /// What is to be attached, as far as it may be. Nobody else removes a directory until it is remembered.
+    async fn meant_attachment(
+        &self,
+        id: &VolumeId,
+        mount_point: &MountPoint,
+        key: &JobKey,
+        known: Option<&Attachment>,
+    ) -> Result<Meant<'_>, Failure> {
+        let directories = self.attachments.hold_directories().await;
+        let survey = self.mounter.survey(mount_point).await?;
+        if let Some(known) = known {
+            // A repeat, or an attempt that a restart cut off: the directories that are still missing are ours
+            // as well.
+            let mut attachment = known.clone();
+            attachment.made_directories.extend(survey.missing);
+            attachment.made_directories.sort();
+            attachment.made_directories.dedup();
+            return Ok(Meant { attachment, _directories: directories });
+        }
+        if let Some(Mounted::Something(mounted)) = survey.mounted {
+            return Err(Failure::new(FailureCode::Conflict, format!("{mounted} is mounted there"))
+                .with_hint("unmount it first, or choose another mount point"));
+        }
+        if survey.hides_files {
+            tracing::warn!(volume = %id, %mount_point, "the directory is not empty: its files are hidden while the volume is attached");
+        }
+        let attachment = Attachment {
+            volume: id.clone(),
+            mount_point: mount_point.clone(),
+            made_directories: survey.missing,
+            holders: BTreeSet::from([Holder::Job(key.clone())]),
+        };
+        Ok(Meant { attachment, _directories: directories })
+    }
+
+    /// A running container that has the path bound would go on writing below the volume. Whether there is one is
+    /// a courtesy to ask: an engine that does not answer prevents no volume, because no data is at stake.
+    async fn refuse_blind_containers(&self, mount_point: &MountPoint) -> Result<(), Failure> {
+        match self.references.bound_at(mount_point).await {
+            Ok(users) if users.is_empty() => Ok(()),
+            Ok(users) => {
+                Err(in_use(&users).with_hint("stop the container first: it would not see the volume"))
+            }
+            Err(failure) => {
+                tracing::warn!(%mount_point, "cannot ask for containers: {}", failure.chain());
+                Ok(())
+            }
+        }
+    }
+
+    async fn show(
+        &self,
+        store: &dyn VolumeStore,
+        attachment: &Attachment,
+        source: Option<Source>,
+    ) -> Result<(), Failure> {
+        let source = match source {
+            Some(source) => source,
+            None => store.source(&attachment.volume.name).await?,
+        };
+        let directories = self.attachments.book(|book| book.directories_for(&attachment.mount_point));
+        self.mounter.attach(&source, &attachment.mount_point, &directories).await?;
+        self.attachments.note(&attachment.mount_point, None);
+        Ok(())
+    }
+
+    /// Takes back what a failed attempt has made, keeping `failure` and what could not be undone.
+    async fn undo_create(
+        &self,
+        failure: Failure,
+        id: &VolumeId,
+        made: Option<&Volume>,
+        held: Option<&Attachment>,
+    ) -> Stop {
+        let undone = match self.stores.get(&id.store) {
+            Ok(store) => self.take_back(store.as_ref(), made, held).await,
+            Err(failure) => vec![failure],
+        };
+        undone.into_iter().fold(Stop::of_create(failure, id), |stop, undo| stop.not_undone(undo, id.clone()))
+    }
+
+    /// Takes back what attempts of a create have made, and says what could not be. What stays visible also stays
+    /// whole, and remembered.
+    pub(super) async fn take_back(
+        &self,
+        store: &dyn VolumeStore,
+        made: Option<&Volume>,
+        held: Option<&Attachment>,
+    ) -> Vec<Failure> {
+        if let Some(attachment) = held
+            && let Err(failure) = self.hide(store, attachment).await
+        {
+            return vec![failure];
+        }
+        let destroyed = match made {
+            Some(volume) => take_back_from(store, volume).await,
+            None => Ok(()),
+        };
+        let cleared = match held {
+            Some(attachment) => self.clear_away(attachment).await,
+            None => Ok(()),
+        };
+        [destroyed, cleared].into_iter().filter_map(Result::err).collect()
+    }
+
+    /// Needs no source, which may be what failed, where nothing is mounted.
+    async fn hide(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
+        let there = &attachment.mount_point;
+        if !matches!(self.mounter.survey(there).await?.mounted, Some(Mounted::Something(_))) {
+            return Ok(());
+        }
+        let source = store.source(&attachment.volume.name).await?;
+        self.mounter.detach(&source, there).await.map(drop)
+    }
+}
+
+/// What is another node's by now is not this job's to take back.
+async fn take_back_from(store: &dyn VolumeStore, volume: &Volume) -> Result<(), Failure> {
+    if store.take_back(volume).await? == TakenBack::Left {
+        tracing::warn!(volume = %volume.spec.id, "another node uses the volume of a failed create: it stays");
+    }
+    Ok(())
+}
+
+/// What was there already is no volume of this job if it was asked for otherwise.
+fn refuse_other(created: &Created, volume: &Volume, request: &CreateRequest) -> Result<(), Failure> {
+    match created {
+        Created::AlreadyThere(there) => there.spec.compare(request).into_result(&volume.spec.id),
+        Created::New => Ok(()),
+    }
+}
+
+pub(super) fn damaged(id: &VolumeId, reason: &str) -> Failure {
+    Failure::new(FailureCode::Damaged, format!("volume `{id}` is damaged: {reason}"))
+}
+
+/// Nobody waits for this any more: what could not be undone is told in the log.
+pub(crate) fn report<T>(undone: Result<T, Failure>) {
+    if let Err(failure) = undone {
+        tracing::error!(code = %failure.code(), "undoing failed: {}", failure.chain());
+    }
+}

@@ -1,0 +1,268 @@
+//! Delete: out of sight, then gone. Refused, and everything as before, while something uses the volume.
+
+use super::create::damaged;
+use super::{Achieved, Stop, Worker};
+use crate::job_control::JobControl;
+use dvs_domain::attachment::Attachment;
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{DeleteRequest, Target};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::ports::{Mounted, Source, VolumeStore};
+use dvs_domain::user::{User, in_use, together};
+use dvs_domain::volume::{Entry, VolumeId};
+
+/// What a delete job is about, as far as there is something.
+pub(super) struct Found {
+    pub(super) volume: VolumeId,
+    pub(super) attachment: Option<Attachment>,
+}
+
+impl Worker {
+    pub(super) async fn delete(
+        &self,
+        request: &DeleteRequest,
+        control: &JobControl,
+    ) -> Result<Achieved, Stop> {
+        let Some(found) = self.find(&request.target).await? else {
+            return if control.try_end() {
+                Ok(Achieved { volume: None, changed: false })
+            } else {
+                Err(Stop::ABANDONED)
+            };
+        };
+        if control.is_abandoned() {
+            return Err(Stop::ABANDONED);
+        }
+        let store = self.stores.get(&found.volume.store)?.as_ref();
+        let changed = match store.look_up(&found.volume.name).await? {
+            Some(Entry::Damaged { reason, .. }) => return Err(damaged(&found.volume, &reason).into()),
+            Some(Entry::Sound(_)) => {
+                self.refuse_users(store, &found).await?;
+                self.remove(store, &found, control).await?;
+                true
+            }
+            None => false,
+        };
+        if let Some(attachment) = &found.attachment
+            && let Err(failure) = self.clear_away_at_end(attachment, control).await
+        {
+            return Err(Stop::FailedLate(failure, found.volume));
+        }
+        let changed = changed || found.attachment.is_some();
+        if control.try_end() {
+            Ok(Achieved { volume: Some(found.volume), changed })
+        } else {
+            Err(Stop::ABANDONED)
+        }
+    }
+
+    /// Finds the volume by its mount point, or by its name.
+    pub(super) async fn find(&self, target: &Target) -> Result<Option<Found>, Failure> {
+        let attached =
+            target.mount_point().and_then(|there| self.attachments.book(|book| book.at(there).cloned()));
+        if let Some(attachment) = attached {
+            self.refuse_other_name(target, &attachment)?;
+            return Ok(Some(Found { volume: attachment.volume.clone(), attachment: Some(attachment) }));
+        }
+        if let Some(mount_point) = target.mount_point()
+            && let Some(Mounted::Something(mounted)) = self.mounter.survey(mount_point).await?.mounted
+        {
+            return Err(Failure::new(
+                FailureCode::Conflict,
+                format!("{mounted} is mounted there, no volume"),
+            )
+            .with_hint("DVS deletes only what it has made"));
+        }
+        let Some((volume, _)) = self.stores.find(target.store.as_ref(), &target.name()).await? else {
+            return Ok(self.left_of_deleted(target));
+        };
+        let attachment = self.attachments.book(|book| book.of(&volume).cloned());
+        match (target.mount_point(), &attachment) {
+            (Some(asked), Some(attachment)) => Err(Failure::new(
+                FailureCode::Conflict,
+                format!("volume `{volume}` is attached at `{}`, not at `{asked}`", attachment.mount_point),
+            )),
+            _ => Ok(Some(Found { volume, attachment })),
+        }
+    }
+
+    /// What a delete by name has left when it was cut off after its decision: the attachment of a volume that is
+    /// gone.
+    fn left_of_deleted(&self, target: &Target) -> Option<Found> {
+        let name = target.given_name().filter(|_| target.mount_point().is_none())?;
+        let is_meant = |volume: &VolumeId| {
+            volume.name == *name && target.store.as_ref().is_none_or(|store| *store == volume.store)
+        };
+        let attachment =
+            self.attachments.book(|book| book.iter().find(|found| is_meant(&found.volume)).cloned())?;
+        Some(Found { volume: attachment.volume.clone(), attachment: Some(attachment) })
+    }
+
+    /// Removes the directories that DVS made, and forgets the attachment, where that can be at the end of the job.
+    async fn clear_away_at_end(&self, attachment: &Attachment, control: &JobControl) -> Result<(), Failure> {
+        let mount_point = &attachment.mount_point;
+        self.uncover(mount_point).await?;
+        if self.attachments.release_alone(mount_point, self.mounter.as_ref()).await? {
+            control.forget_at_end(mount_point.clone());
+            return Ok(());
+        }
+        self.attachments.release(mount_point, self.mounter.as_ref()).await
+    }
+
+    /// Removes the directories that DVS made, and forgets the attachment.
+    pub(crate) async fn clear_away(&self, attachment: &Attachment) -> Result<(), Failure> {
+        self.uncover(&attachment.mount_point).await?;
+        self.attachments.release(&attachment.mount_point, self.mounter.as_ref()).await
+    }
+
+    /// Takes away the guard of a volume that is gone.
+    async fn uncover(&self, mount_point: &MountPoint) -> Result<(), Failure> {
+        match self.mounter.survey(mount_point).await?.mounted {
+            Some(Mounted::Something(mounted)) => Err(Failure::new(
+                FailureCode::Conflict,
+                format!("the volume is gone, and {mounted} is mounted in its place"),
+            )),
+            Some(Mounted::Guard) => self.mounter.unguard(mount_point).await,
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_other_name(&self, target: &Target, attachment: &Attachment) -> Result<(), Failure> {
+        let there = &attachment.volume;
+        let other_name = target.given_name().is_some_and(|name| *name != there.name);
+        let other_store = target.store.as_ref().is_some_and(|store| *store != there.store);
+        if other_name || other_store {
+            return Err(Failure::new(
+                FailureCode::Conflict,
+                format!("volume `{there}` is attached at `{}`", attachment.mount_point),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Containers refer to a volume also while nothing in the kernel holds it.
+    async fn refuse_users(&self, store: &dyn VolumeStore, found: &Found) -> Result<(), Failure> {
+        let mount_point = found.attachment.as_ref().map(|attachment| &attachment.mount_point);
+        let users = self
+            .references
+            .users_of(&found.volume, mount_point)
+            .await
+            .map_err(|failure| failure.at_step("ask for containers"))?;
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(in_use(&together(users, self.holders(store, found).await)))
+    }
+
+    /// Who holds it besides: the operator must find them all.
+    async fn holders(&self, store: &dyn VolumeStore, found: &Found) -> Vec<User> {
+        let Some(attachment) = &found.attachment else { return Vec::new() };
+        match store.source(&found.volume.name).await {
+            Ok(source) => self.mounter.holders_of(&source, &attachment.mount_point).await,
+            Err(_) => Vec::new(), // The containers are reason enough.
+        }
+    }
+
+    /// The source keeps the device open from before the unmount until the image is gone: automatic detach
+    /// cannot hand it to somebody else, and the store can prove on it that nobody holds the file system.
+    async fn remove(&self, store: &dyn VolumeStore, found: &Found, control: &JobControl) -> Result<(), Stop> {
+        let id = &found.volume;
+        let Some(attachment) = &found.attachment else {
+            return destroy(store, id, control).await.map_err(NotDestroyed::into_stop);
+        };
+        let mount_point = &attachment.mount_point;
+        let source = match store.source(&id.name).await {
+            Ok(source) => source,
+            // A delete makes room. What is guarded because there is none needs no source: nothing shows it.
+            Err(failure)
+                if failure.code() == FailureCode::NoSpace && !self.is_something_at(mount_point).await? =>
+            {
+                return destroy(store, id, control).await.map_err(NotDestroyed::into_stop);
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        if let Err(failure) = self.mounter.detach(&source, mount_point).await {
+            return Err(self.naming_holders(failure, &source, mount_point).await.into());
+        }
+        let Err(not_destroyed) = destroy(store, id, control).await else { return Ok(()) };
+        match not_destroyed {
+            // The source leads nowhere any more, or to another volume.
+            NotDestroyed::Late(..) => Err(not_destroyed.into_stop()),
+            NotDestroyed::Unknown(failure, id) => {
+                Err(Stop::FailedLate(self.guard_and_note(attachment, failure).await, id))
+            }
+            NotDestroyed::Untouched(stop) => {
+                // At once: nobody may write below meanwhile. Only then there is time to look for who holds it.
+                let shown = self.show_again(&source, attachment).await;
+                let stop = match stop {
+                    Stop::Failed(failure) => {
+                        Stop::Failed(self.naming_holders(failure, &source, mount_point).await)
+                    }
+                    stop => stop,
+                };
+                Err(match shown {
+                    Ok(()) => stop,
+                    Err(undo) => stop.undo_failed(undo),
+                })
+            }
+        }
+    }
+
+    pub(super) async fn is_something_at(&self, mount_point: &MountPoint) -> Result<bool, Failure> {
+        let survey = self.mounter.survey(mount_point).await?;
+        Ok(matches!(survey.mounted, Some(Mounted::Something(_))))
+    }
+
+    /// A volume that cannot be shown again is guarded and reported, as after a start.
+    async fn show_again(&self, source: &Source, attachment: &Attachment) -> Result<(), Failure> {
+        match self.mounter.attach(source, &attachment.mount_point, &[]).await {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(self.guard_and_note(attachment, failure).await),
+        }
+    }
+
+    /// The kernel only says that somebody holds the volume: whoever can be found is named.
+    async fn naming_holders(&self, failure: Failure, source: &Source, mount_point: &MountPoint) -> Failure {
+        if failure.code() != FailureCode::InUse {
+            return failure;
+        }
+        let holders = self.mounter.holders_of(source, mount_point).await;
+        if holders.is_empty() { failure } else { in_use(&holders) }
+    }
+}
+
+/// How far a destroying got that failed.
+enum NotDestroyed {
+    /// The volume is as it was.
+    Untouched(Stop),
+    /// Its end was decided: what failed came after.
+    Late(Failure, VolumeId),
+    /// The store does not say, or not how much of it is left.
+    Unknown(Failure, VolumeId),
+}
+
+impl NotDestroyed {
+    fn into_stop(self) -> Stop {
+        match self {
+            Self::Untouched(stop) => stop,
+            Self::Late(failure, id) | Self::Unknown(failure, id) => Stop::FailedLate(failure, id),
+        }
+    }
+}
+
+/// The last moment at which a delete can be given up: what is decided is never undone.
+async fn destroy(store: &dyn VolumeStore, id: &VolumeId, control: &JobControl) -> Result<(), NotDestroyed> {
+    if control.is_abandoned() {
+        return Err(NotDestroyed::Untouched(Stop::ABANDONED));
+    }
+    let Err(failure) = store.destroy(&id.name).await else { return Ok(()) };
+    if !failure.is_undone() {
+        // It says that it has decided; whether the volume can still be looked up says nothing then.
+        return Err(NotDestroyed::Unknown(failure, id.clone()));
+    }
+    Err(match store.look_up(&id.name).await {
+        Ok(Some(_)) => NotDestroyed::Untouched(failure.into()),
+        Ok(None) => NotDestroyed::Late(failure, id.clone()),
+        Err(_) => NotDestroyed::Unknown(failure, id.clone()),
+    })
+}

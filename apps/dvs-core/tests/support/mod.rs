@@ -1,0 +1,402 @@
+//! A whole core over parts that live in memory: what it says, remembers and mounts can be looked at.
+
+use async_trait::async_trait;
+use dvs_core::{CoreParts, EngineLimits, Intake};
+use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
+use dvs_domain::ledger::Limits;
+use dvs_domain::mount_point::{AllowedRoots, MountPoint};
+use dvs_domain::names::{JobId, SenderId, StoreName};
+use dvs_domain::ports::{
+    Answers, Arrival, Change, Clock, Detached, JobIntake, Journal, Mounted, Mounter, Remembered, Source,
+    SourceKind, Survey, VolumeReferences, VolumeStore,
+};
+use dvs_domain::size::VolumeSize;
+use dvs_domain::time::Timestamp;
+use dvs_domain::user::User;
+use dvs_domain::volume::VolumeId;
+use dvs_store_fake::FakeStore;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// How long a test waits for something to become true, in seconds.
+const WAIT_SECONDS_MAX: u64 = 20;
+
+pub(crate) struct Core {
+    pub(crate) store: Arc<FakeStore>,
+    pub(crate) journal: Arc<MemoryJournal>,
+    pub(crate) answers: Arc<Recorder>,
+    pub(crate) mounts: Arc<MemoryMounts>,
+    pub(crate) clock: Arc<HandClock>,
+    pub(crate) containers: Arc<Containers>,
+    pub(crate) intake: Intake,
+    stop: watch::Sender<bool>,
+    engine: JoinHandle<()>,
+    folder: TempDir,
+    beside: Option<Arc<dyn VolumeStore>>,
+}
+
+impl Core {
+    pub(crate) async fn new(limits: Limits) -> Self {
+        Self::with(limits, None).await
+    }
+
+    /// With `other` as its second store.
+    pub(crate) async fn beside(other: Arc<dyn VolumeStore>) -> Self {
+        Self::with(Limits::default(), Some(other)).await
+    }
+
+    async fn with(limits: Limits, beside: Option<Arc<dyn VolumeStore>>) -> Self {
+        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
+        let store = FakeStore::at(StoreName::new("fake").unwrap(), folder.path()).unwrap();
+        let parts = (Arc::default(), Arc::default(), Arc::new(Recorder::default()), Arc::default());
+        Self::start(limits, folder, (Arc::new(store), beside), parts).await
+    }
+
+    /// Ends the engine at once, as a crash would, and starts another one on what is on disk and mounted. Work that
+    /// waits at the gate never goes on.
+    pub(crate) async fn crash_and_restart(self, limits: Limits) -> Self {
+        self.engine.abort();
+        let _aborted = self.engine.await;
+        self.mounts.gate_is_closed.store(false, Ordering::SeqCst);
+        let parts = (self.journal, self.mounts, Arc::new(Recorder::default()), self.clock);
+        Self::start(limits, self.folder, (self.store, self.beside), parts).await
+    }
+
+    async fn start(
+        limits: Limits,
+        folder: TempDir,
+        (store, beside): (Arc<FakeStore>, Option<Arc<dyn VolumeStore>>),
+        (journal, mounts, answers, clock): (
+            Arc<MemoryJournal>,
+            Arc<MemoryMounts>,
+            Arc<Recorder>,
+            Arc<HandClock>,
+        ),
+    ) -> Self {
+        let containers = Arc::new(Containers::default());
+        let first: Arc<dyn VolumeStore> = store.clone();
+        let core = dvs_core::Core::open(CoreParts {
+            stores: [first].into_iter().chain(beside.clone()).collect(),
+            journal: journal.clone(),
+            remembered: journal.load().await.unwrap(),
+            mounter: mounts.clone(),
+            references: containers.clone(),
+            clock: clock.clone(),
+            roots: AllowedRoots::with([]),
+            reserved: vec![(at("/srv/images"), "the store `fake`".to_owned())],
+            limits,
+            engine_limits: EngineLimits { stop_seconds: 5 },
+        })
+        .unwrap();
+        core.reattach().await;
+        let intake = core.intake();
+        let (stop, stopped) = watch::channel(false);
+        let engine = tokio::spawn(core.run(answers.clone(), stopped));
+        Self { store, journal, answers, mounts, clock, containers, intake, stop, engine, folder, beside }
+    }
+
+    pub(crate) async fn send(&self, job: &Job) {
+        self.intake.take(Arrival::Job(job.clone())).await.unwrap();
+    }
+
+    /// Waits until `id` has `count` answers, and gives them.
+    pub(crate) async fn answers_to(&self, id: &str, count: usize) -> Vec<String> {
+        wait_for(|| self.answers.to(id).len() >= count, || format!("answers: {:?}", self.answers.all()))
+            .await;
+        self.answers.to(id)
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send(true).unwrap();
+        self.engine.await.unwrap();
+    }
+}
+
+/// Waits for a condition, with a limit, and tells the last state.
+pub(crate) async fn wait_for(is_true: impl Fn() -> bool, state: impl Fn() -> String) {
+    // Of the host's clock: that of a test may stand still.
+    let end = Instant::now() + Duration::from_secs(WAIT_SECONDS_MAX);
+    while !is_true() {
+        assert!(Instant::now() < end, "waited {WAIT_SECONDS_MAX} s in vain; {}", state());
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) fn at(path: &str) -> MountPoint {
+    MountPoint::new(path).unwrap()
+}
+
+pub(crate) fn create(id: &str, path: &str) -> Job {
+    job(id, JobRequest::Create(CreateRequest::at(at(path), VolumeSize::from_mebibytes(8).unwrap())))
+}
+
+pub(crate) fn delete(id: &str, path: &str) -> Job {
+    job(id, JobRequest::Delete(DeleteRequest { target: Target::new(None, None, Some(at(path))).unwrap() }))
+}
+
+pub(crate) fn job(id: &str, request: JobRequest) -> Job {
+    Job { sender: SenderId::new("s").unwrap(), id: JobId::new(id).unwrap(), request }
+}
+
+/// Tells a kind of change.
+pub(crate) type Kind = fn(&Change) -> bool;
+
+/// A journal that forgets nothing but with the process, and fails on demand.
+#[derive(Default)]
+pub(crate) struct MemoryJournal {
+    remembered: Mutex<Remembered>,
+    /// Commits that hold a change of this kind fail: set by tests.
+    pub(crate) fails_for: Mutex<Option<Kind>>,
+    /// How often that happened.
+    pub(crate) refusals: AtomicU64,
+    /// Commits wait while this is so: set by tests.
+    pub(crate) gate_is_closed: AtomicBool,
+    pub(crate) gate: Notify,
+    /// How many wait.
+    pub(crate) waiting: AtomicU64,
+    /// What was committed together.
+    committed: Mutex<Vec<Vec<Change>>>,
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn load(&self) -> Result<Remembered, Failure> {
+        Ok(self.remembered.lock().unwrap().clone())
+    }
+
+    async fn commit(&self, changes: &[Change]) -> Result<(), Failure> {
+        if self.fails_for.lock().unwrap().is_some_and(|fails| changes.iter().any(fails)) {
+            self.refusals.fetch_add(1, Ordering::SeqCst);
+            return Err(Failure::new(FailureCode::NoSpace, "the journal is full"));
+        }
+        while self.gate_is_closed.load(Ordering::SeqCst) {
+            let opened = self.gate.notified();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            opened.await;
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.committed.lock().unwrap().push(changes.to_vec());
+        let mut remembered = self.remembered.lock().unwrap();
+        for change in changes.iter().cloned() {
+            match change {
+                Change::PutJob(record) => {
+                    remembered.jobs.retain(|other| other.key() != record.key());
+                    remembered.jobs.push(*record);
+                }
+                Change::DropJob(key) => remembered.jobs.retain(|other| other.key() != key),
+                Change::PutRefusal(number, refusal) => remembered.refusals.push((number, refusal)),
+                Change::DropRefusal(number) => remembered.refusals.retain(|(other, _)| *other != number),
+                Change::PutAttachment(attachment) => {
+                    remembered.attachments.retain(|other| other.mount_point != attachment.mount_point);
+                    remembered.attachments.push(attachment);
+                }
+                Change::DropAttachment(there) => {
+                    remembered.attachments.retain(|other| other.mount_point != there);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MemoryJournal {
+    /// What losing the state folder does.
+    pub(crate) fn forget_everything(&self) {
+        *self.remembered.lock().unwrap() = Remembered::default();
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.gate_is_closed.store(false, Ordering::SeqCst);
+        self.gate.notify_waiters();
+    }
+
+    /// Whether the first commit with a change of the kind `first` had one of the kind `second` too.
+    pub(crate) fn has_together(
+        &self,
+        first: impl Fn(&Change) -> bool,
+        second: impl Fn(&Change) -> bool,
+    ) -> bool {
+        let committed = self.committed.lock().unwrap();
+        let commit = committed.iter().find(|changes| changes.iter().any(&first));
+        commit.is_some_and(|changes| changes.iter().any(second))
+    }
+
+    pub(crate) fn contents(&self) -> Remembered {
+        self.remembered.lock().unwrap().clone()
+    }
+}
+
+/// A broker that acknowledges everything at once, or, when it is away, nothing.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    said: Mutex<Vec<(String, String)>>,
+    pub(crate) is_away: AtomicBool,
+    pub(crate) back: Notify,
+}
+
+#[async_trait]
+impl Answers for Recorder {
+    async fn publish(&self, answer: &Answer) {
+        while self.is_away.load(Ordering::SeqCst) {
+            self.back.notified().await;
+        }
+        let id = answer.job.as_ref().map_or("-", |job| job.as_str()).to_owned();
+        let word = match &answer.status {
+            Status::Pending => "PENDING".to_owned(),
+            Status::Done => "DONE".to_owned(),
+            Status::Failed(report) => format!("FAILED {}: {}", report.code, report.error),
+        };
+        self.said.lock().unwrap().push((id, word));
+    }
+}
+
+impl Recorder {
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
+        self.said.lock().unwrap().clone()
+    }
+
+    pub(crate) fn to(&self, id: &str) -> Vec<String> {
+        self.all().into_iter().filter(|(to, _)| to == id).map(|(_, word)| word).collect()
+    }
+}
+
+/// Mount points in memory. Attaching can be held at a gate, refused, or made to panic, as detaching can.
+#[derive(Default)]
+pub(crate) struct MemoryMounts {
+    mounted: Mutex<BTreeMap<MountPoint, SourceKind>>,
+    pub(crate) guarded: Mutex<BTreeSet<MountPoint>>,
+    pub(crate) refuses: Mutex<Option<FailureCode>>,
+    pub(crate) is_held: AtomicBool,
+    pub(crate) holders: Mutex<Vec<User>>,
+    pub(crate) gate_is_closed: AtomicBool,
+    pub(crate) gate: Notify,
+    pub(crate) waiting: AtomicU64,
+    pub(crate) panics: AtomicBool,
+}
+
+impl MemoryMounts {
+    pub(crate) fn at(&self, path: &str) -> Option<SourceKind> {
+        self.mounted.lock().unwrap().get(&at(path)).cloned()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.mounted.lock().unwrap().len()
+    }
+
+    /// What a reboot does.
+    pub(crate) fn forget_all(&self) {
+        self.mounted.lock().unwrap().clear();
+    }
+
+    pub(crate) fn open_gate(&self) {
+        self.gate_is_closed.store(false, Ordering::SeqCst);
+        self.gate.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl Mounter for MemoryMounts {
+    async fn survey(&self, mount_point: &MountPoint) -> Result<Survey, Failure> {
+        let mounted =
+            self.mounted.lock().unwrap().get(mount_point).map(|_| Mounted::Something("memory".to_owned()));
+        Ok(Survey { missing: vec![mount_point.clone()], mounted, hides_files: false })
+    }
+
+    async fn attach(&self, source: &Source, there: &MountPoint, _: &[MountPoint]) -> Result<(), Failure> {
+        assert!(!self.panics.load(Ordering::SeqCst), "a defect, made by a test");
+        while self.gate_is_closed.load(Ordering::SeqCst) {
+            let opened = self.gate.notified();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            opened.await;
+        }
+        if let Some(code) = *self.refuses.lock().unwrap() {
+            return Err(Failure::new(code, "refused by a test").at_step("mount"));
+        }
+        self.mounted.lock().unwrap().insert(there.clone(), source.kind.clone());
+        Ok(())
+    }
+
+    async fn detach(&self, _: &Source, there: &MountPoint) -> Result<Detached, Failure> {
+        if self.is_held.load(Ordering::SeqCst) {
+            return Err(Failure::new(FailureCode::InUse, "a process holds it"));
+        }
+        let gone = self.mounted.lock().unwrap().remove(there).is_some();
+        assert!(!self.panics.load(Ordering::SeqCst), "a defect, made by a test");
+        Ok(if gone { Detached::Gone } else { Detached::NothingThere })
+    }
+
+    async fn remove_directories(&self, _: &[MountPoint]) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn guard(&self, there: &MountPoint, _: &[MountPoint]) -> Result<(), Failure> {
+        self.guarded.lock().unwrap().insert(there.clone());
+        Ok(())
+    }
+
+    async fn unguard(&self, there: &MountPoint) -> Result<(), Failure> {
+        self.guarded.lock().unwrap().remove(there);
+        Ok(())
+    }
+
+    async fn holders_of(&self, _: &Source, _: &MountPoint) -> Vec<User> {
+        self.holders.lock().unwrap().clone()
+    }
+}
+
+/// Containers that tests name; an engine that does not answer, or only when a gate opens.
+#[derive(Default)]
+pub(crate) struct Containers {
+    pub(crate) referring: Mutex<Vec<User>>,
+    pub(crate) bound: Mutex<Vec<User>>,
+    pub(crate) is_silent: AtomicBool,
+    pub(crate) gate_is_closed: AtomicBool,
+    pub(crate) gate: Notify,
+    pub(crate) waiting: AtomicU64,
+}
+
+impl Containers {
+    pub(crate) fn open_gate(&self) {
+        self.gate_is_closed.store(false, Ordering::SeqCst);
+        self.gate.notify_waiters();
+    }
+
+    fn ask(&self, users: &Mutex<Vec<User>>) -> Result<Vec<User>, Failure> {
+        if self.is_silent.load(Ordering::SeqCst) {
+            return Err(Failure::new(FailureCode::StoreUnavailable, "engine `docker` does not answer"));
+        }
+        Ok(users.lock().unwrap().clone())
+    }
+}
+
+#[async_trait]
+impl VolumeReferences for Containers {
+    async fn users_of(&self, _: &VolumeId, _: Option<&MountPoint>) -> Result<Vec<User>, Failure> {
+        while self.gate_is_closed.load(Ordering::SeqCst) {
+            let opened = self.gate.notified();
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            opened.await;
+        }
+        self.ask(&self.referring)
+    }
+
+    async fn bound_at(&self, _: &MountPoint) -> Result<Vec<User>, Failure> {
+        self.ask(&self.bound)
+    }
+}
+
+/// A clock that tests move.
+#[derive(Default)]
+pub(crate) struct HandClock(pub(crate) AtomicU64);
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}

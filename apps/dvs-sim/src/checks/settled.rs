@@ -1,0 +1,246 @@
+//! Once all is quiet: what was promised is true, and nothing else is there.
+
+use super::{Expected, Ghost};
+use crate::world::kernel::Mount;
+use crate::world::{LIMITS, World};
+use dvs_domain::attachment::Holder;
+use dvs_domain::job::JobKey;
+use dvs_domain::ledger::{AnswerState, JobRecord, Phase};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::recovery::UnresolvedJobs;
+use dvs_domain::volume::VolumeId;
+
+/// How much must be true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Right after the troubles: what could not be attached at the start is guarded.
+    Healed,
+    /// After a restart in a healed world: everything is attached.
+    Restarted,
+    /// After everything was deleted: nothing is there.
+    Empty,
+}
+
+impl World {
+    /// Why it is not quiet yet; nothing when it is.
+    pub(crate) fn unrest(&self) -> Option<String> {
+        let owed = |record: &&JobRecord| match &record.phase {
+            Phase::Accepted => true,
+            Phase::Finished(finished) => finished.answers != AnswerState::Acknowledged || finished.owes_undo,
+        };
+        if self.life.working_since.is_none() {
+            return Some("the agent is not up".to_owned());
+        }
+        if let Some(call) = self.life.calls.first() {
+            return Some(format!("a call is under way: {call:?}"));
+        }
+        if let Some(record) = self.disk.jobs.values().find(owed) {
+            return Some(format!("{} is not settled", record.key()));
+        }
+        if !self.disk.refusals.is_empty() || !self.broker.is_quiet() || self.agenda.has_publishing() {
+            return Some("messages are on their way".to_owned());
+        }
+        self.senders.unanswered().into_iter().next().map(|message| format!("no answer to {message}"))
+    }
+
+    /// The agent says that it is ready: every volume is attached, or guarded and reported. What a cut-off job is
+    /// about is that job's business.
+    pub(crate) fn check_ready(&mut self, unresolved: &UnresolvedJobs) {
+        let wrong = self.disk.attachments.values().find(|attachment| {
+            let there = &attachment.mount_point;
+            let guarded = self.kernel.top(there) == Some(Mount::Guard) || self.life.unguarded.contains(there);
+            let reported = self.life.reports_trouble(there) && guarded;
+            let unresolved = unresolved.is_being_made(attachment) || unresolved.is_being_deleted(attachment);
+            !unresolved && !self.shows(there, &attachment.volume) && !reported
+        });
+        if let Some((id, there)) = wrong.map(|found| (found.volume.clone(), found.mount_point.clone())) {
+            self.violate(
+                "attached-or-guarded",
+                format_args!("{id} is not at {there} when the agent is ready"),
+            );
+        }
+    }
+
+    pub(crate) fn check_settled(&mut self, stage: Stage) {
+        self.say(format_args!("all is quiet ({stage:?})"));
+        self.check_expected();
+        self.check_volumes();
+        self.check_attachments(stage);
+        self.check_kernel(stage);
+        self.check_directories();
+        let staging = self.disk.stores.iter().map(|store| store.staging.len()).sum::<usize>();
+        if stage != Stage::Healed && 0 < staging {
+            self.violate("nothing-half-made", format_args!("{staging} staging names are left"));
+        }
+    }
+
+    /// All that was deleted is gone, and there is nothing else.
+    pub(crate) fn check_empty(&mut self) {
+        self.check_settled(Stage::Empty);
+        let left = self.disk.images().next().map(|(id, _)| id);
+        if let Some(id) = left {
+            self.violate("gone-is-gone", format_args!("{id} is left after everything was deleted"));
+        }
+        if let Some(there) = self.disk.attachments.keys().next().cloned() {
+            self.violate("gone-is-gone", format_args!("an attachment at {there} is left"));
+        }
+        let left = self.disk.directories.difference(&self.disk.foreign_directories).next().cloned();
+        if let Some(left) = left.filter(|_| !self.ghost.directories_excused) {
+            self.violate("gone-is-gone", format_args!("directory {left} is left"));
+        }
+    }
+
+    /// Each of these jobs is done: nothing is wrong any more that could keep it from that.
+    pub(crate) fn check_all_done(&mut self, keys: &[JobKey]) {
+        let ghost: &Ghost = &self.ghost;
+        let failed = keys.iter().find(|key| !ghost.outcomes.get(key).is_some_and(|ended| ended.done));
+        if let Some(key) = failed {
+            self.violate("works-afterwards", format_args!("{key} is not done, and nothing is wrong"));
+        }
+    }
+
+    /// Old jobs are forgotten.
+    pub(crate) fn check_forgetting(&mut self) {
+        let known = self.disk.jobs.len();
+        if LIMITS.remembered_min < known {
+            self.violate("bounded-memory", format_args!("{known} jobs are remembered"));
+        }
+    }
+
+    /// The last `DONE` about each volume is true.
+    fn check_expected(&mut self) {
+        let mut wrong = None;
+        for (id, (_, expected)) in &self.ghost.expected {
+            let image = self.disk.image(id);
+            wrong = match (expected, image) {
+                (Expected::Present { .. }, None) => Some(("done-is-true", format!("{id} is not there"))),
+                (Expected::Present { size, .. }, Some(image)) if image.volume.spec.size != *size => {
+                    Some(("done-is-true", format!("{id} has another size")))
+                }
+                (Expected::Present { at: Some(there), .. }, Some(_))
+                    if self.disk.attachments.get(there).is_none_or(|found| found.volume != *id) =>
+                {
+                    Some(("done-is-true", format!("{id} is not attached at {there}")))
+                }
+                _ => None,
+            };
+            if wrong.is_some() {
+                break;
+            }
+        }
+        if let Some((name, what)) = wrong {
+            self.violate(name, what);
+        }
+    }
+
+    /// There is no volume that nobody was promised.
+    fn check_volumes(&mut self) {
+        let unexpected = self.disk.images().find(|(id, image)| {
+            let excused = image.volume.made_by.as_ref().is_some_and(|key| self.ghost.excused.contains(key));
+            let expected = self.ghost.expected.get(id).map(|(_, expected)| expected);
+            !excused && !matches!(expected, Some(Expected::Present { .. }))
+        });
+        let Some((id, made_by)) = unexpected.map(|(id, image)| (id, image.volume.made_by.clone())) else {
+            return;
+        };
+        match self.ghost.expected.get(&id) {
+            Some((_, Expected::Absent { told: true })) => {
+                self.violate("gone-is-gone", format_args!("{id} is there again, made by {made_by:?}"));
+            }
+            _ => self.violate("failed-changes-nothing", format_args!("{id} is left, made by {made_by:?}")),
+        }
+    }
+
+    /// What the journal says is attached is, or is guarded and reported.
+    fn check_attachments(&mut self, stage: Stage) {
+        let mut wrong = None;
+        for attachment in self.disk.attachments.values() {
+            let (id, there) = (&attachment.volume, &attachment.mount_point);
+            if self.disk.image(id).is_none() {
+                let told = match self.ghost.expected.get(id) {
+                    Some((_, Expected::Absent { told })) => *told,
+                    _ => true,
+                };
+                if told && !self.is_excused(attachment.holders.iter()) {
+                    wrong = Some(("nothing-half-made", format!("{id} is gone, and attached at {there}")));
+                }
+            } else if stage == Stage::Healed && self.is_excused(attachment.holders.iter()) {
+                // What a failed create could not take back: told, and whole at the next start.
+            } else if !self.shows(there, id) {
+                let reported = self.life.reports_trouble(there) && stage == Stage::Healed;
+                let guarded =
+                    self.kernel.top(there) == Some(Mount::Guard) || self.life.unguarded.contains(there);
+                if !(reported && guarded) {
+                    wrong =
+                        Some(("attached-or-guarded", format!("{id} is not at {there}, and not reported")));
+                }
+            }
+        }
+        if let Some((name, what)) = wrong {
+            self.violate(name, what);
+        }
+    }
+
+    fn is_excused<'a>(&self, mut holders: impl Iterator<Item = &'a Holder>) -> bool {
+        holders.any(|holder| matches!(holder, Holder::Job(key) if self.ghost.excused.contains(key)))
+    }
+
+    /// Every mount and every device belongs to an attached volume.
+    fn check_kernel(&mut self, stage: Stage) {
+        let mut wrong = None;
+        for (there, stack) in self.kernel.mounts() {
+            let attached = self.disk.attachments.get(there);
+            for mount in stack {
+                wrong = wrong.or(match mount {
+                    Mount::Volume(inode) => {
+                        self.stray_mount(*inode, there, attached.map(|found| &found.volume))
+                    }
+                    Mount::Guard if attached.is_none() => Some(format!("a guard at {there}")),
+                    Mount::Guard | Mount::Foreign => None,
+                });
+            }
+        }
+        for (number, inode) in self.kernel.devices() {
+            if !self.kernel.is_mounted(inode) {
+                wrong = wrong.or(Some(format!("device {number} of image {inode}, mounted nowhere")));
+            }
+        }
+        if let Some(what) = wrong {
+            let name = if stage == Stage::Empty { "gone-is-gone" } else { "nothing-half-made" };
+            self.violate(name, what);
+        }
+        self.check_devices();
+    }
+
+    fn stray_mount(&self, inode: u64, there: &MountPoint, attached: Option<&VolumeId>) -> Option<String> {
+        let Some(owner) = self.disk.owner_of(inode) else {
+            return Some(format!("image {inode} at {there}, which is no volume"));
+        };
+        let excused = self
+            .disk
+            .image(&owner)
+            .and_then(|image| image.volume.made_by.as_ref())
+            .is_some_and(|key| self.ghost.excused.contains(key));
+        (attached != Some(&owner) && !excused).then(|| format!("{owner} at {there}, not recorded"))
+    }
+
+    /// Every directory that the agent made is remembered by an attachment.
+    fn check_directories(&mut self) {
+        let remembered = |there: &MountPoint| {
+            self.disk.attachments.values().any(|found| found.made_directories.contains(there))
+        };
+        let made = self.disk.directories.difference(&self.disk.foreign_directories);
+        let lost = made.into_iter().find(|there| !remembered(there)).cloned();
+        if let Some(lost) = lost.filter(|_| !self.ghost.directories_excused) {
+            self.violate("nothing-half-made", format_args!("directory {lost} belongs to nobody"));
+        }
+    }
+
+    /// Deletes for everything that is there now, by mount point first.
+    pub(crate) fn what_is_there(&self) -> (Vec<MountPoint>, Vec<VolumeId>) {
+        let attached: Vec<MountPoint> = self.disk.attachments.keys().cloned().collect();
+        let volumes =
+            if attached.is_empty() { self.disk.images().map(|(id, _)| id).collect() } else { Vec::new() };
+        (attached, volumes)
+    }
+}
