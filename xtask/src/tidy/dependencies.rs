@@ -14,11 +14,12 @@ const OWNERS: &str = "one owner for each foreign library";
 const TABLE: &str = "the dependency table tells the truth";
 
 const README: &str = "README.md";
-const DOMAIN: &str = "dvs-domain";
 const AGENT: &str = "dvs-agent";
 /// The part of the agent that knows ports only.
 const CORE: &str = "dvs-core";
-/// The core over a made-up world.
+/// What the core may use besides: the async runtime, logging, and what its failpoints need.
+const CORE_LIBRARIES: [&str; 6] = ["async-trait", "fail", "futures", "rustix", "tokio", "tracing"];
+/// The core over a simulated world.
 const SIMULATION: &str = "dvs-sim";
 /// The programs that try the real agent from outside.
 const TRIALS: &str = "dvs-trials";
@@ -27,8 +28,8 @@ const WIRE: &str = "dvs-job-json";
 const MQTT: &str = "dvs-mqtt-";
 /// The promises of the store port, for tests only.
 const STORE_CONTRACT: &str = "dvs-store-contract";
-/// What the command needs to be a sender, besides the agent that it runs.
-const COMMAND_MAY: [&str; 4] = [AGENT, DOMAIN, WIRE, "dvs-mqtt-rumqttc"];
+/// What an app other than the agent needs to be a sender, besides the agent that it runs.
+const SENDER: [&str; 3] = [AGENT, WIRE, "dvs-mqtt-rumqttc"];
 
 /// A crate of the workspace and what it depends on.
 pub(super) struct Crate {
@@ -59,6 +60,7 @@ pub(super) fn crates(workspace: &Workspace) -> Vec<Crate> {
 
 pub(super) fn breaches(crates: &[Crate], files: &[TextFile]) -> Vec<Breach> {
     let mut breaches: Vec<_> = crates.iter().flat_map(|from| arrows(from, crates)).collect();
+    breaches.extend(crates.iter().filter(|from| from.name == CORE).flat_map(core_libraries));
     let readme = files.iter().find(|file| file.path == README).and_then(|file| Table::read(&file.text));
     match readme {
         Some(table) => {
@@ -113,6 +115,15 @@ fn arrows(from: &Crate, crates: &[Crate]) -> Vec<Breach> {
         .collect()
 }
 
+/// The core runs the same in the agent and in the simulation: what it uses must not reach outside of the program.
+fn core_libraries(core: &Crate) -> impl Iterator<Item = Breach> {
+    let needed = core.libraries.iter().filter(|library| !library.tests);
+    needed.filter(|library| !CORE_LIBRARIES.contains(&library.name.as_str())).map(|library| {
+        let cure = format!("the core must not use `{}`: put it behind a port", library.name);
+        Breach::new(ARROWS, &core.manifest, cure)
+    })
+}
+
 /// Why `from` must not depend on `to`, if so.
 fn forbidden(from: &Crate, to: &Crate, tests: bool) -> Option<&'static str> {
     if to.name == STORE_CONTRACT && !tests && from.place != Place::Trials {
@@ -129,12 +140,21 @@ fn forbidden(from: &Crate, to: &Crate, tests: bool) -> Option<&'static str> {
         // Two ends of one wire may be tried against each other.
         (Place::Adapter, Place::Adapter) if tests && [from, to].iter().all(|end| speaks_mqtt(end)) => None,
         (Place::Adapter, _) => Some("adapters know the domain, and not each other"),
-        (Place::App, _) if to.name == CORE && [AGENT, SIMULATION].contains(&from.name.as_str()) => None,
-        (Place::App, _) if from.name == SIMULATION && to.name == WIRE => None,
+        (Place::App, _) => forbidden_to_app(&from.name, to, tests),
+    }
+}
+
+fn forbidden_to_app(from: &str, to: &Crate, tests: bool) -> Option<&'static str> {
+    match from {
+        SIMULATION if [CORE, WIRE].contains(&to.name.as_str()) => None,
+        SIMULATION => Some("the simulation has the core, the words of the wire, and fakes of its own"),
         // Tests of an app may take any adapter to stand for the world.
-        (Place::App, Place::Adapter) if tests || from.name == AGENT => None,
-        (Place::App, _) if from.name != AGENT && COMMAND_MAY.contains(&to.name.as_str()) => None,
-        (Place::App, _) => Some("only the agent's composition root knows concrete adapters"),
+        _ if tests && to.place == Place::Adapter => None,
+        CORE => Some("the core knows ports only"),
+        AGENT if to.name == CORE || to.place == Place::Adapter => None,
+        AGENT => Some("the agent knows no other app but the core"),
+        _ if SENDER.contains(&to.name.as_str()) => None,
+        _ => Some("only the agent's composition root knows concrete adapters"),
     }
 }
 
@@ -217,6 +237,8 @@ mod tests {
     use super::super::rules;
     use super::*;
 
+    const DOMAIN: &str = "dvs-domain";
+
     fn grants(names: &[&str]) -> BTreeSet<Grant> {
         let grant = |name: &&str| match name.strip_suffix(" (tests)") {
             Some(name) => Grant { name: name.to_owned(), tests: true },
@@ -284,6 +306,7 @@ mod tests {
             (9, WIRE),
             (10, AGENT),
             (10, "dvs-store-fake"),
+            (10, "dvs-store-fake (tests)"),
             (6, CORE),
         ] {
             let mut house = house();
@@ -300,6 +323,15 @@ mod tests {
     }
 
     #[test]
+    fn the_core_uses_only_what_runs_in_the_simulation_too() {
+        let mut house = house();
+        house[9].libraries = grants(&["tokio", "nix (tests)"]);
+        assert_eq!(found(&house, &table(&house)), [""; 0]);
+        house[9].libraries = grants(&["tokio", "bollard"]);
+        assert_eq!(found(&house, &table(&house)), [ARROWS]);
+    }
+
+    #[test]
     fn a_foreign_library_has_one_owner_but_any_test_may_use_it() {
         let mut house = house();
         house[5].libraries.extend(grants(&["rumqttc (tests)"]));
@@ -312,11 +344,12 @@ mod tests {
     fn the_table_is_compared_in_both_directions() {
         let house = house();
         let good = table(&house);
+        assert_eq!(found(&house, &good), [""; 0]);
         for wrong in [
             good.replace("`rumqttc`", ""),
             good.replace("`rumqttc`", "`rumqttc`, `paho-mqtt`"),
             good.replace("| `dvs-store-fake` | `dvs-domain`, ", "| `dvs-store-fake` | "),
-            good.replace("(tests)", "(tests), `dvs-job-json` (tests)"),
+            good.replacen("(tests)", "(tests), `dvs-job-json` (tests)", 1),
             good.replace("| `xtask` |  |  |\n", ""),
             good.replace("| `xtask` |  |  |\n", "| `xtask` |  |  |\n| `gone` |  |  |\n"),
             good.replace("`sha2`", "`sha2`, `gone`"),
