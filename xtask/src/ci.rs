@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::counts::Tests;
 use crate::e2e::{self, Report};
 use crate::workspace::Workspace;
-use crate::{crash, machine, run, tidy};
+use crate::{crash, machine, run, sim, tidy};
 
 /// Their tests are run by the step that prepares a broker for them.
 const FEATURES: &str = "dvs-features";
@@ -44,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut gate = Gate::default();
     let mut tests = Tests::default();
     let mut report = Report::default();
+    let mut simulated = Vec::new();
     let mut crashes = crash::Report::default();
     gate.step("format", || run::shown(&mut workspace.cargo(["fmt", "--all", "--", "--check"])));
     gate.step("clippy", || clippy(workspace));
@@ -57,6 +58,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps"]);
         run::shown(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
+    gate.step("sim", || {
+        simulated = sim::in_the_gate(workspace)?;
+        Ok(())
+    });
     gate.counting_step("features", || {
         report = e2e::run(workspace, &e2e::Options::default())?;
         if report.problems.is_empty() { Ok(()) } else { bail!("{}", report.problems.join("; ")) }
@@ -65,7 +70,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         crashes = crash::in_the_gate(workspace)?;
         Ok(())
     });
-    Ok(gate.close(&tests, &report, &crashes))
+    Ok(gate.close(&tests, &report, &simulated, &crashes))
 }
 
 /// Prints a list under a word, if it is not empty.
@@ -97,7 +102,13 @@ impl Gate {
         self.steps.push(Step { name, time, problem, counted });
     }
 
-    fn close(&self, tests: &Tests, report: &Report, crashes: &crash::Report) -> ExitCode {
+    fn close(
+        &self,
+        tests: &Tests,
+        report: &Report,
+        simulated: &[String],
+        crashes: &crash::Report,
+    ) -> ExitCode {
         let (scenarios, steps) = (report.scenarios(), report.steps());
         println!("\n== summary");
         for step in &self.steps {
@@ -111,7 +122,7 @@ impl Gate {
         println!("tests: {tests}");
         println!("scenarios: {scenarios}");
         println!("steps of scenarios: {steps}");
-        for counts in &crashes.counts {
+        for counts in simulated.iter().chain(&crashes.counts) {
             println!("{counts}");
         }
         list("not run", &tests.not_run);

@@ -39,7 +39,7 @@ struct Arguments {
 enum Command {
     /// Shows a volume made, used and deleted by jobs that go through a broker
     Demo,
-    /// The gate: format, clippy, tidy, tests, docs, features
+    /// The gate: format, clippy, tidy, tests, docs, simulation, features, crash
     Ci,
     /// Runs the features against a real broker and the real agent
     E2e(e2e::Options),
@@ -85,7 +85,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::E2e(options) => e2e::command(&workspace, &options),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Crash { arguments } => crash::command(&workspace, &arguments),
-        Command::Sim { arguments } => sim::run(&workspace, &arguments),
+        Command::Sim { arguments } => sim::command(&workspace, &arguments),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Tidy => tidy::command(&workspace),
     }

@@ -49,7 +49,7 @@ fn run_all(seeds: u64) -> ExitCode {
     let start = Instant::now();
     let next = AtomicU64::new(0);
     let stopped = AtomicBool::new(false);
-    let sum = Mutex::new((0, Counts::default(), None::<Report>));
+    let sum = Mutex::new((0_u32, Counts::default(), None::<Report>));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
@@ -74,7 +74,8 @@ fn run_all(seeds: u64) -> ExitCode {
         }
     });
     let (ran, counts, failed) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    println!("{ran} seeds in {:.1} s", start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
+    println!("sim: {ran} seeds in {seconds:.1} s, {:.0} seeds/s", f64::from(ran) / seconds);
     for (what, count) in counts.each() {
         println!("{count:>9} {what}");
     }
