@@ -10,6 +10,8 @@
 //! what a start does with everything on disk stands in [`recovery`], and is tried in `tests/recovery.rs`;
 //! the stores' are the functions of the crate `dvs-store-contract`.
 
+#![warn(missing_docs)]
+
 pub mod attachment;
 pub mod failure;
 pub mod job;
