@@ -1,14 +1,14 @@
 //! The gate. All steps run, also after one has failed, so that one run tells everything; then it says how much was
 //! really run, and ends with one line that programs can read.
 
-use std::fmt::Display;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 
 use crate::counts::Tests;
 use crate::e2e::{self, Report};
+use crate::report::{Step, failed, list, verdict};
 use crate::workspace::Workspace;
 use crate::{crash, machine, run, sim, tidy};
 
@@ -19,14 +19,6 @@ const FEATURES: &str = "dvs-features";
 #[derive(Default)]
 struct Gate {
     steps: Vec<Step>,
-}
-
-struct Step {
-    name: &'static str,
-    time: Duration,
-    problem: Option<String>,
-    /// Whether the problem is told by the counts of failed tests already.
-    counted: bool,
 }
 
 /// Runs the gate.
@@ -71,13 +63,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         Ok(())
     });
     Ok(gate.close(&tests, &report, &simulated, &crashes))
-}
-
-/// Prints a list under a word, if it is not empty.
-pub(crate) fn list(word: &str, items: impl IntoIterator<Item = impl Display>) {
-    for item in items {
-        println!("{word}: {item}");
-    }
 }
 
 impl Gate {
@@ -139,18 +124,6 @@ impl Gate {
     }
 }
 
-/// Failed tests and scenarios, and each failed step that these do not tell of: never zero when a step has failed.
-fn failed(steps: &[Step], counted: u64) -> u64 {
-    let failed = |step: &&Step| step.problem.is_some();
-    let uncounted = steps.iter().filter(failed).filter(|step| !step.counted).count() as u64;
-    let any = u64::from(steps.iter().any(|step| step.problem.is_some()));
-    (uncounted + counted).max(any)
-}
-
-fn verdict(well: bool) -> &'static str {
-    if well { "ok" } else { "FAILED" }
-}
-
 /// Clippy over everything, and again with each optional feature of the crates that have it.
 fn clippy(workspace: &Workspace) -> Result<()> {
     let warnings = ["--", "-D", "warnings"];
@@ -189,18 +162,6 @@ fn judge(tests: &Tests, ended_well: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn step(problem: Option<&str>, counted: bool) -> Step {
-        Step { name: "step", time: Duration::ZERO, problem: problem.map(ToOwned::to_owned), counted }
-    }
-
-    #[test]
-    fn a_failed_step_is_never_told_as_no_failure() {
-        assert_eq!(failed(&[step(None, false), step(None, true)], 0), 0);
-        assert_eq!(failed(&[step(Some("unformatted"), false), step(None, true)], 0), 1);
-        assert_eq!(failed(&[step(Some("does not build"), true)], 0), 1);
-        assert_eq!(failed(&[step(Some("3 failed"), true), step(Some("unformatted"), false)], 3), 4);
-    }
 
     #[test]
     fn tests_must_have_run() {

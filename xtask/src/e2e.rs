@@ -9,10 +9,11 @@ use clap::{Args, ValueEnum};
 
 use crate::counts::{Count, Features};
 use crate::image::Mosquitto;
+use crate::machine;
+use crate::report::list;
 use crate::run::{self, HINT};
 use crate::sweep::Turn;
 use crate::workspace::Workspace;
-use crate::{ci, machine};
 
 /// Which features to run, and how.
 #[derive(Args, Default)]
@@ -89,8 +90,8 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<ExitCo
     for run in &report.runs {
         println!("scenarios on store {}: {}; steps: {}", run.store, run.scenarios, run.steps);
     }
-    ci::list("not run", report.not_run());
-    ci::list("problem", &report.problems);
+    list("not run", report.not_run());
+    list("problem", &report.problems);
     Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -13,6 +13,7 @@ mod fuzz;
 mod image;
 mod kernel;
 mod machine;
+mod report;
 mod run;
 mod scene;
 mod sim;

@@ -7,13 +7,13 @@
 mod decode;
 mod document;
 mod encode;
-mod heard;
+mod received_answer;
 mod topics;
 
 pub use decode::decode;
 pub use document::{NESTING_MAX, PAYLOAD_BYTES_MAX, PEEK_BYTES_MAX};
 pub use encode::{ANSWER_TEXT_CHARACTERS_MAX, Presence, encode_answer, encode_job, encode_presence};
-pub use heard::{Heard, decode_answer};
+pub use received_answer::{ReceivedAnswer, decode_answer};
 pub use topics::{TopicWords, Topics};
 
 /// `text` as it may stand in a message: control characters escaped, and cut.

@@ -5,20 +5,19 @@ use dvs_domain::job::Status;
 use dvs_domain::names::JobId;
 use serde::Deserialize;
 
-/// What a sender was told.
+/// An answer of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
-    /// About which job; absent when the agent could not tell.
+pub struct ReceivedAnswer {
+    /// The id of the job; absent when the agent could not read it.
     pub job: Option<JobId>,
-    /// What was said.
     pub status: Status,
 }
 
 /// Reads an answer; `None` for what is none. Unknown keys are ignored; a code of a later version counts as
 /// [`FailureCode::Internal`], and its word stays in the text.
 #[must_use]
-pub fn decode_answer(payload: &[u8]) -> Option<Heard> {
-    let json: HeardJson = serde_json::from_slice(payload).ok()?;
+pub fn decode_answer(payload: &[u8]) -> Option<ReceivedAnswer> {
+    let json: AnswerJson = serde_json::from_slice(payload).ok()?;
     let job = json.job.or(json.job_id).and_then(|id| JobId::new(id).ok());
     let status = match json.status.as_str() {
         "PENDING" => Status::Pending,
@@ -26,7 +25,7 @@ pub fn decode_answer(payload: &[u8]) -> Option<Heard> {
         "FAILED" => Status::Failed(report(json.code.as_deref(), json.error, json.hint)),
         _ => return None,
     };
-    Some(Heard { job, status })
+    Some(ReceivedAnswer { job, status })
 }
 
 fn report(code: Option<&str>, error: Option<String>, hint: Option<String>) -> FailureReport {
@@ -41,7 +40,7 @@ fn report(code: Option<&str>, error: Option<String>, hint: Option<String>) -> Fa
 }
 
 #[derive(Deserialize)]
-struct HeardJson {
+struct AnswerJson {
     job: Option<String>,
     #[serde(rename = "jobId")]
     job_id: Option<String>,

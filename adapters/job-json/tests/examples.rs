@@ -8,8 +8,8 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, NodeName, SenderId, StoreName};
 use dvs_domain::ports::Arrival;
 use dvs_job_json::{
-    ANSWER_TEXT_CHARACTERS_MAX, Heard, Presence, TopicWords, Topics, decode, decode_answer, encode_answer,
-    encode_job, encode_presence,
+    ANSWER_TEXT_CHARACTERS_MAX, Presence, ReceivedAnswer, TopicWords, Topics, decode, decode_answer,
+    encode_answer, encode_job, encode_presence,
 };
 
 fn topics() -> Topics {
@@ -48,8 +48,8 @@ fn the_specification_s_delete_example() {
 
 #[test]
 fn the_specification_s_status_example_is_understood() {
-    let heard = decode_answer(include_bytes!("examples/specification-status.json")).unwrap();
-    assert_eq!(heard, Heard { job: Some(JobId::new("1234567890").unwrap()), status: Status::Done });
+    let answer = decode_answer(include_bytes!("examples/specification-status.json")).unwrap();
+    assert_eq!(answer, ReceivedAnswer { job: Some(JobId::new("1234567890").unwrap()), status: Status::Done });
 }
 
 #[test]
@@ -156,8 +156,8 @@ fn answers_are_spelt_as_the_contract_says() {
 fn answers_are_understood_by_the_sender_of_this_version_and_tolerated_from_others() {
     for status in [Status::Pending, Status::Done, failed(None), failed(Some("h"))] {
         let (_, payload) = encode_answer(&topics(), &answer(status.clone()));
-        let heard = decode_answer(&payload).unwrap();
-        assert_eq!(heard, Heard { job: Some(JobId::new("1").unwrap()), status });
+        let answer = decode_answer(&payload).unwrap();
+        assert_eq!(answer, ReceivedAnswer { job: Some(JobId::new("1").unwrap()), status });
     }
     let later = br#"{"jobId":"1","status":"FAILED","code":"melted","error":"e","more":[1]}"#;
     let Status::Failed(report) = decode_answer(later).unwrap().status else { panic!() };

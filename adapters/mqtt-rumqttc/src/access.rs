@@ -1,10 +1,10 @@
 //! What it takes to connect to a broker, and how rumqttc is set up with it.
 
 use crate::broker_url::BrokerUrl;
+use crate::tls_files::TlsFiles;
 use dvs_domain::failure::Failure;
 use rumqttc::{EventLoop, MqttOptions, NetworkOptions};
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long one step of connecting may take: reaching the broker, its answer, its answer to a subscription.
@@ -79,15 +79,6 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Credentials(…)")
     }
-}
-
-/// Certificates for encrypted connections, in PEM files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Who may vouch for the broker; the system's authorities when absent.
-    pub authorities: Option<PathBuf>,
-    /// What the agent shows of itself: certificate (with its chain) and key (PKCS#8).
-    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 #[cfg(test)]

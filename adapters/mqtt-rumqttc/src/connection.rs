@@ -2,7 +2,7 @@
 //! network: arrivals go into the intake's queue, answers come out of the outbox.
 
 use crate::access::{CONNECT_SECONDS_MAX, set_network};
-use crate::door::MqttConfig;
+use crate::config::MqttConfig;
 use crate::intake::{Intake, Offered};
 use crate::outbox::{Number, Outbox};
 use crate::reason::Reason;

@@ -14,6 +14,7 @@
 mod access;
 mod backoff;
 mod broker_url;
+mod config;
 mod connection;
 mod door;
 mod intake;
@@ -23,12 +24,15 @@ mod report;
 mod requester;
 #[cfg(feature = "tls")]
 mod tls;
+mod tls_files;
 
-pub use access::{BrokerAccess, CONNECT_SECONDS_MAX, Credentials, KEEP_ALIVE_SECONDS, TlsFiles};
+pub use access::{BrokerAccess, CONNECT_SECONDS_MAX, Credentials, KEEP_ALIVE_SECONDS};
 pub use backoff::{BACKOFF_MILLISECONDS_MAX, BACKOFF_MILLISECONDS_MIN, HELD_SECONDS_MIN};
 pub use broker_url::BrokerUrl;
+pub use config::MqttConfig;
 pub use connection::INFLIGHT_MAX;
-pub use door::{MqttAnswers, MqttConfig, MqttDoor, MqttHandle, STOP_SECONDS_MAX};
+pub use door::{MqttAnswers, MqttDoor, MqttHandle, STOP_SECONDS_MAX};
 pub use intake::INTAKE_BYTES_MAX;
 pub use report::ConnectionState;
 pub use requester::{Requester, RequesterError};
+pub use tls_files::TlsFiles;

@@ -6,7 +6,7 @@ use crate::broker_url::BrokerUrl;
 use crate::reason::{Reason, ReasonKind};
 use dvs_domain::job::{Job, JobRequest, Status};
 use dvs_domain::names::{JobId, SenderId};
-use dvs_job_json::{Heard, Topics, decode_answer, encode_job};
+use dvs_job_json::{ReceivedAnswer, Topics, decode_answer, encode_job};
 use rumqttc::{AsyncClient, Event, EventLoop, Outgoing, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -45,10 +45,10 @@ pub struct Requester {
     job: Option<Sent>,
 }
 
-/// The job that was sent, and what was heard of it.
+/// The job that was sent, and the answers to it.
 struct Sent {
     job: Job,
-    heard: VecDeque<Status>,
+    unread: VecDeque<Status>,
     last: Option<Status>,
 }
 
@@ -77,7 +77,7 @@ impl Requester {
         Ok(Self { access, topics, sender, client_id, link, job: None })
     }
 
-    /// Publishes a job, and waits until the broker has it. Answers to an earlier job are no longer heard.
+    /// Publishes a job, and waits until the broker has it. Answers to an earlier job are dropped.
     ///
     /// # Errors
     /// When the broker is lost meanwhile: this is tried once.
@@ -85,7 +85,7 @@ impl Requester {
         let id = JobId::new(Uuid::new_v4().to_string())
             .expect("36 hexadecimal digits and `-` are visible ASCII characters");
         let job = Job { sender: self.sender.clone(), id: id.clone(), request };
-        self.job = Some(Sent { job, heard: VecDeque::new(), last: None });
+        self.job = Some(Sent { job, unread: VecDeque::new(), last: None });
         self.link.published = false;
         self.publish().await.map_err(|reason| explain(&self.access.broker, reason))?;
         Ok(id)
@@ -102,7 +102,7 @@ impl Requester {
             if matches!(sent.last, Some(Status::Done | Status::Failed(_))) {
                 return None;
             }
-            if let Some(status) = sent.heard.pop_front() {
+            if let Some(status) = sent.unread.pop_front() {
                 // The broker or the agent may say a word twice.
                 if sent.last.as_ref() != Some(&status) {
                     sent.last = Some(status.clone());
@@ -165,8 +165,8 @@ impl Requester {
         if let (Event::Incoming(Packet::Publish(publish)), Some(sent)) = (&event, &mut self.job) {
             match decode_answer(&publish.payload) {
                 // A refusal without an id is about this job too: nobody else has this sender.
-                Some(Heard { job, status }) if job.as_ref().is_none_or(|id| *id == sent.job.id) => {
-                    sent.heard.push_back(status);
+                Some(ReceivedAnswer { job, status }) if job.as_ref().is_none_or(|id| *id == sent.job.id) => {
+                    sent.unread.push_back(status);
                 }
                 _ => {}
             }

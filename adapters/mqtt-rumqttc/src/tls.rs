@@ -1,6 +1,6 @@
 //! Encrypted connections, by the system's TLS library.
 
-use crate::access::TlsFiles;
+use crate::tls_files::TlsFiles;
 use dvs_domain::failure::{Failure, FailureCode};
 use rumqttc::tokio_native_tls::native_tls::{Certificate, Identity, Protocol, TlsConnector};
 use rumqttc::{TlsConfiguration, Transport};

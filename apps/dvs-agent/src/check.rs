@@ -1,9 +1,9 @@
 //! `dvs check`: what would not work on this host, and what to do about it. Looks, and changes nothing: a store
 //! that an agent has open is not opened a second time.
 
-use crate::compose::is_root;
 use crate::config::{BrokerChoice, DockerChoice, Settings};
 use crate::engines::EnginesOfHost;
+use crate::privileges::is_root;
 use crate::room::Room;
 use crate::socket::{self, Status, VolumeView};
 use dvs_docker_engine::Engine;

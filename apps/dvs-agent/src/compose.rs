@@ -6,6 +6,7 @@ use crate::engines::EnginesOfHost;
 use crate::late_store::{LateStore, LocalKind};
 use crate::lock::InstanceLock;
 use crate::node_id;
+use crate::privileges::is_root;
 use crate::reserved_paths;
 use crate::room;
 use crate::store_id::Identity;
@@ -149,12 +150,6 @@ fn open_now_or_later(
         }
         (opened_or_refused, _) => opened_or_refused,
     }
-}
-
-/// Whether this process may mount.
-#[must_use]
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }
 
 struct SystemClock;

@@ -2,8 +2,8 @@
 //! place, which nobody configures, is looked for at each question until it is there: at boot the agent is ready before
 //! Docker is. From then on it has to answer too.
 
-use crate::compose::is_root;
 use crate::config::{DockerChoice, EngineSettings};
+use crate::privileges::is_root;
 use async_trait::async_trait;
 use dvs_docker_engine::{ContainerEngines, Engine};
 use dvs_domain::failure::Failure;

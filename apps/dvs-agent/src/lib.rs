@@ -10,6 +10,7 @@ mod late_store;
 mod life;
 pub mod lock;
 mod node_id;
+mod privileges;
 mod random_id;
 mod reserved_paths;
 mod room;

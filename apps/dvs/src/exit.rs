@@ -19,6 +19,12 @@ pub(crate) const DEFECT: u8 = 70;
 /// The configuration is wrong.
 pub(crate) const CONFIGURATION: u8 = 78;
 
+/// The exit code of a command that would end with `code`: what was done but could not be printed has not succeeded. A
+/// failure keeps its own code.
+pub(crate) fn exit_code(code: u8) -> u8 {
+    if code == DONE && print::data_is_lost() { DEFECT } else { code }
+}
+
 /// The end of a command that is not configured well: every problem is told.
 pub(crate) fn wrong_configuration(problems: &Problems) -> ExitCode {
     note!("dvs: the configuration is wrong:");
@@ -29,7 +35,7 @@ pub(crate) fn wrong_configuration(problems: &Problems) -> ExitCode {
 /// Runs `work` to its end.
 pub(crate) fn block_on(work: impl Future<Output = u8>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => ExitCode::from(print::exit_code(runtime.block_on(work))),
+        Ok(runtime) => ExitCode::from(exit_code(runtime.block_on(work))),
         Err(error) => {
             note!("dvs: cannot start: {error}");
             ExitCode::from(DEFECT)

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(exit::USAGE);
             }
             print::keep(printed);
-            return ExitCode::from(print::exit_code(exit::DONE));
+            return ExitCode::from(exit::exit_code(exit::DONE));
         }
     };
     match line.command {

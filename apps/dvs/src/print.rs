@@ -2,7 +2,6 @@
 //! command when it cannot be written: whoever has closed a pipe has read enough, and an output that is lost for
 //! another reason is told by the exit code.
 
-use crate::exit;
 use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,10 +40,9 @@ pub(crate) fn keep(written: io::Result<()>) {
     }
 }
 
-/// The exit code of a command that would end with `code`: what was done but could not be told is not done well. A
-/// failure keeps its own code.
-pub(crate) fn exit_code(code: u8) -> u8 {
-    if code == exit::DONE && DATA_IS_LOST.load(Ordering::Relaxed) { exit::DEFECT } else { code }
+/// Whether data was lost that the command printed.
+pub(crate) fn data_is_lost() -> bool {
+    DATA_IS_LOST.load(Ordering::Relaxed)
 }
 
 fn write_line(output: &mut impl Write, line: Arguments<'_>) -> io::Result<()> {

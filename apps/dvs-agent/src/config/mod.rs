@@ -3,7 +3,7 @@
 
 mod file;
 mod flags;
-mod settle;
+mod resolve;
 
 pub use flags::AgentFlags;
 
@@ -14,7 +14,7 @@ use dvs_domain::names::StoreName;
 use dvs_job_json::Topics;
 use dvs_mqtt_rumqttc::{BrokerAccess, BrokerUrl, Credentials, TlsFiles};
 use file::FileSettings;
-use settle::{names_broker, settle};
+use resolve::{names_broker, resolve};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -34,10 +34,10 @@ const ENGINE_SECONDS: RangeInclusive<u64> = 1..=30;
 /// The longest path of a Unix socket, in bytes: `sun_path` has 108, and ends with a zero.
 const SOCKET_BYTES_MAX: usize = 107;
 
-/// Everything that is settled about a run of the agent.
+/// Everything that is configured about a run of the agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where jobs come from, if that is settled: only whoever takes or sends jobs needs it.
+    /// Where jobs come from, if that is configured: only commands that take or send jobs need it.
     pub broker: Option<BrokerChoice>,
     /// The MQTT client id.
     pub client_id: String,
@@ -143,8 +143,8 @@ impl Settings {
     pub fn gather(flags: &AgentFlags, environment: &Environment) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         let file = read_file(flags.config.as_deref(), &mut problems);
-        let settled = settle(flags, environment, file, &mut problems);
-        settled.filter(|_| problems.is_empty()).ok_or(Problems(problems))
+        let settings = resolve(flags, environment, file, &mut problems);
+        settings.filter(|_| problems.is_empty()).ok_or(Problems(problems))
     }
 
     /// Settles everything for whoever takes or sends jobs.
@@ -162,9 +162,9 @@ impl Settings {
                            `dvs --help` tells more";
             problems.push(missing.to_owned());
         }
-        let settled = settle(flags, environment, file, &mut problems);
+        let settings = resolve(flags, environment, file, &mut problems);
         let with_broker =
-            settled.and_then(|settings| settings.broker.clone().map(|broker| (settings, broker)));
+            settings.and_then(|settings| settings.broker.clone().map(|broker| (settings, broker)));
         with_broker.filter(|_| problems.is_empty()).ok_or(Problems(problems))
     }
 }

@@ -19,7 +19,7 @@ use url::Url;
 /// Says that an engine is not asked.
 const NO_ENGINE: &str = "none";
 
-pub(super) fn settle(
+pub(super) fn resolve(
     flags: &AgentFlags,
     environment: &Environment,
     file: FileSettings,
@@ -28,12 +28,12 @@ pub(super) fn settle(
     if flags.mqtt_client.as_deref() == Some("paho") {
         problems.push("`--mqtt-client paho`: this build has only rumqttc".to_owned());
     }
-    let broker = settle_broker(flags, file.broker.as_ref(), problems);
-    let credentials = settle_credentials(environment, &file, problems);
-    let tls = settle_tls(&file, problems);
-    let topics = settle_topics(flags, environment, &file, problems);
+    let broker = resolve_broker(flags, file.broker.as_ref(), problems);
+    let credentials = resolve_credentials(environment, &file, problems);
+    let tls = resolve_tls(&file, problems);
+    let topics = resolve_topics(flags, environment, &file, problems);
     let moved = flags.state.clone().or(file.state);
-    let stores = settle_stores(flags, file.stores, moved.as_deref(), problems);
+    let stores = resolve_stores(flags, file.stores, moved.as_deref(), problems);
     let mount_roots = if flags.mount_root.is_empty() {
         file.mount_roots.unwrap_or_default()
     } else {
@@ -43,7 +43,7 @@ pub(super) fn settle(
         .into_iter()
         .filter_map(|root| note(MountPoint::new(root), "mount root", problems))
         .collect();
-    let engines = settle_engines(flags, file.docker, file.podman, file.engine_seconds, problems);
+    let engines = resolve_engines(flags, file.docker, file.podman, file.engine_seconds, problems);
     let mut limits = Limits::default();
     let usize_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     limits.workers = file.workers.map_or(limits.workers, usize_of);
@@ -52,7 +52,7 @@ pub(super) fn settle(
     limits.remembered_min = file.remembered_jobs.map_or(limits.remembered_min, usize_of);
     limits.remembered_milliseconds =
         file.remembered_days.map_or(limits.remembered_milliseconds, |days| days * 24 * 60 * 60 * 1000);
-    let socket = settle_socket(moved.as_deref(), problems);
+    let socket = resolve_socket(moved.as_deref(), problems);
     let topics = topics?;
     Some(Settings {
         broker,
@@ -74,7 +74,7 @@ pub(super) fn settle(
     })
 }
 
-fn settle_broker(
+fn resolve_broker(
     flags: &AgentFlags,
     in_file: Option<&String>,
     problems: &mut Vec<String>,
@@ -93,7 +93,7 @@ fn settle_broker(
 }
 
 /// A socket whose path the system cannot take would only fail once everything else is at work.
-fn settle_socket(state: Option<&Path>, problems: &mut Vec<String>) -> PathBuf {
+fn resolve_socket(state: Option<&Path>, problems: &mut Vec<String>) -> PathBuf {
     let socket = socket_of(state);
     let bytes = socket.as_os_str().len();
     if bytes > SOCKET_BYTES_MAX {
@@ -106,19 +106,19 @@ fn settle_socket(state: Option<&Path>, problems: &mut Vec<String>) -> PathBuf {
     socket
 }
 
-fn settle_engines(
+fn resolve_engines(
     flags: &AgentFlags,
     docker_in_file: Option<String>,
     podman_in_file: Option<String>,
     seconds_in_file: Option<u64>,
     problems: &mut Vec<String>,
 ) -> EngineSettings {
-    let mut settled = |name: &str, flag: &Option<String>, in_file: Option<String>| {
+    let mut resolved = |name: &str, flag: &Option<String>, in_file: Option<String>| {
         let text = flag.clone().filter(|text| !text.is_empty()).or(in_file)?;
-        Some(settle_engine(name, &text, problems))
+        Some(resolve_engine(name, &text, problems))
     };
-    let docker = settled("docker", &flags.docker, docker_in_file);
-    let podman = settled("podman", &flags.podman, podman_in_file);
+    let docker = resolved("docker", &flags.docker, docker_in_file);
+    let podman = resolved("podman", &flags.podman, podman_in_file);
     EngineSettings {
         docker: match docker {
             None => DockerChoice::Usual,
@@ -132,7 +132,7 @@ fn settle_engines(
 
 /// The socket that `text` names, as a path or as container tools write it. An engine that is reached otherwise is
 /// refused: taking it for absent would be guessing that its containers use nothing.
-fn settle_engine(name: &str, text: &str, problems: &mut Vec<String>) -> Option<PathBuf> {
+fn resolve_engine(name: &str, text: &str, problems: &mut Vec<String>) -> Option<PathBuf> {
     if text == NO_ENGINE {
         return None;
     }
@@ -152,7 +152,7 @@ pub(super) fn names_broker(flags: &AgentFlags, file: &FileSettings) -> bool {
     in_flags || flags.embedded_broker.is_some() || file.broker.is_some()
 }
 
-fn settle_credentials(
+fn resolve_credentials(
     environment: &Environment,
     file: &FileSettings,
     problems: &mut Vec<String>,
@@ -177,7 +177,7 @@ fn settle_credentials(
     }
 }
 
-fn settle_tls(file: &FileSettings, problems: &mut Vec<String>) -> TlsFiles {
+fn resolve_tls(file: &FileSettings, problems: &mut Vec<String>) -> TlsFiles {
     let identity = match (&file.certificate_file, &file.key_file) {
         (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
         (None, None) => None,
@@ -189,7 +189,7 @@ fn settle_tls(file: &FileSettings, problems: &mut Vec<String>) -> TlsFiles {
     TlsFiles { authorities: file.authorities_file.clone(), identity }
 }
 
-fn settle_topics(
+fn resolve_topics(
     flags: &AgentFlags,
     environment: &Environment,
     file: &FileSettings,
@@ -214,7 +214,7 @@ fn settle_topics(
     note(Topics::new(words, node), "topics", problems)
 }
 
-fn settle_stores(
+fn resolve_stores(
     flags: &AgentFlags,
     in_file: Option<Vec<String>>,
     state: Option<&Path>,

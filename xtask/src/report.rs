@@ -1,0 +1,49 @@
+//! How the gate and its parts print what came of them.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+/// A step of the gate that has ended.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) time: Duration,
+    pub(crate) problem: Option<String>,
+    /// Whether the counts of failed tests already include the problem.
+    pub(crate) counted: bool,
+}
+
+/// Prints a list under a word, if it is not empty.
+pub(crate) fn list(word: &str, items: impl IntoIterator<Item = impl Display>) {
+    for item in items {
+        println!("{word}: {item}");
+    }
+}
+
+/// Failed tests and scenarios, and each failed step that they do not include: never zero when a step has failed.
+pub(crate) fn failed(steps: &[Step], counted: u64) -> u64 {
+    let failed = |step: &&Step| step.problem.is_some();
+    let uncounted = steps.iter().filter(failed).filter(|step| !step.counted).count() as u64;
+    let any = u64::from(steps.iter().any(|step| step.problem.is_some()));
+    (uncounted + counted).max(any)
+}
+
+pub(crate) fn verdict(well: bool) -> &'static str {
+    if well { "ok" } else { "FAILED" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(problem: Option<&str>, counted: bool) -> Step {
+        Step { name: "step", time: Duration::ZERO, problem: problem.map(ToOwned::to_owned), counted }
+    }
+
+    #[test]
+    fn a_failed_step_is_never_told_as_no_failure() {
+        assert_eq!(failed(&[step(None, false), step(None, true)], 0), 0);
+        assert_eq!(failed(&[step(Some("unformatted"), false), step(None, true)], 0), 1);
+        assert_eq!(failed(&[step(Some("does not build"), true)], 0), 1);
+        assert_eq!(failed(&[step(Some("3 failed"), true), step(Some("unformatted"), false)], 3), 4);
+    }
+}
