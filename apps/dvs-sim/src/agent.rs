@@ -4,7 +4,7 @@ use crate::fakes::{FakeAnswers, FakeClock, FakeJournal, FakeMounts, FakeStore, F
 use crate::scenario::STORES;
 use crate::world::faults::Call;
 use crate::world::{LIMITS, Sim};
-use dvs_core::{Core, CoreParts, EngineLimits, Intake};
+use dvs_core::{Core, CoreParts, EngineLimits};
 use dvs_domain::failure::Failure;
 use dvs_domain::mount_point::AllowedRoots;
 use dvs_domain::ports::{JobIntake, Journal, VolumeStore};
@@ -27,7 +27,8 @@ pub(crate) async fn live(sim: Sim, stop: watch::Receiver<bool>) -> Result<(), Fa
         .map(|index| Arc::new(FakeStore { sim: sim.clone(), index }) as Arc<dyn VolumeStore>)
         .collect();
     let remembered = journal.load().await?;
-    let core = Core::open(CoreParts {
+    let wiring = sim.with(|world| world.wiring);
+    let core = Core::open((wiring.parts)(CoreParts {
         stores,
         journal,
         remembered,
@@ -38,7 +39,7 @@ pub(crate) async fn live(sim: Sim, stop: watch::Receiver<bool>) -> Result<(), Fa
         reserved: Vec::new(),
         limits: LIMITS,
         engine_limits: EngineLimits { stop_seconds: STOP_SECONDS },
-    })?;
+    }))?;
     let attachments = Arc::clone(core.attachments());
     sim.effect(|world| world.life.node = Some(attachments)).await;
     core.reattach().await;
@@ -51,14 +52,14 @@ pub(crate) async fn live(sim: Sim, stop: watch::Receiver<bool>) -> Result<(), Fa
         world.scenario.doors
     });
     for _ in 0..doors.await {
-        tokio::spawn(door(sim.clone(), core.intake()));
+        tokio::spawn(door(sim.clone(), (wiring.intake)(Arc::new(core.intake()))));
     }
-    core.run(Arc::new(FakeAnswers(sim)), stop).await;
+    core.run((wiring.answers)(Arc::new(FakeAnswers(sim))), stop).await;
     Ok(())
 }
 
 /// A door: hands in what arrives, one after the other, and acknowledges what is on disk.
-async fn door(sim: Sim, intake: Intake) {
+async fn door(sim: Sim, intake: Arc<dyn JobIntake>) {
     loop {
         let Some(arrived) = sim.effect(|world| world.broker.next_arrival()).await else {
             sim.arrived().await;

@@ -1,11 +1,13 @@
 //! Lets time pass: lives of the agent one after the other, each in a runtime of its own with virtual time, and the
 //! world's events between and beside them. A crash drops the runtime with everything in it.
 
-use crate::agent;
 use crate::plot::Plot;
+use crate::promise::Promise;
 use crate::report::{Report, Violation};
 use crate::scenario::Scenario;
-use crate::world::Sim;
+use crate::wiring::Wiring;
+use crate::world::{Sim, World};
+use crate::{agent, defects};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinError;
@@ -16,14 +18,16 @@ const LOOK_MILLISECONDS: u64 = 250;
 const START_AGAIN_MILLISECONDS: u64 = 1_000;
 
 /// Runs `scenario` to its end, or to the first broken promise.
-pub(crate) fn run(scenario: &Scenario, logs: bool) -> Report {
-    let sim = Sim::new(scenario.clone(), logs);
+pub(crate) fn run(scenario: &Scenario, logs: bool, wiring: Wiring) -> Report {
+    let sim = Sim::new(scenario.clone(), logs, wiring);
+    defects::watch();
     sim.with(|world| world.plan_scenario());
     let mut plot = Plot::new(scenario);
     while !plot.is_over() && !is_violated(&sim) {
         let down_milliseconds = live(&sim, &mut plot);
         stay_down(&sim, &mut plot, down_milliseconds);
     }
+    defects::unwatch();
     sim.with(|world| Report {
         seed: scenario.seed,
         violation: world.violation.take(),
@@ -41,7 +45,10 @@ fn live(sim: &Sim, plot: &mut Plot) -> u64 {
         .expect("a runtime without threads and devices can always be built");
     let ended = runtime.block_on(async {
         let ended = watch_over(sim, plot).await;
-        sim.with(|world| world.freeze());
+        sim.with(|world| {
+            check_defects(world);
+            world.freeze();
+        });
         ended
     });
     drop(runtime);
@@ -68,6 +75,7 @@ async fn watch_over(sim: &Sim, plot: &mut Plot) -> Option<u64> {
     let mut agent = tokio::spawn(agent::live(sim.clone(), stopped));
     loop {
         let pause = sim.with(|world| {
+            check_defects(world);
             while !world.is_halted() && world.happen() {}
             if !world.is_halted() {
                 world.check_limits();
@@ -100,7 +108,7 @@ fn after(sim: &Sim, ended: Result<Result<(), dvs_domain::failure::Failure>, Join
             START_AGAIN_MILLISECONDS
         }
         Err(defect) => {
-            world.violate("no-defect", format_args!("the agent panicked: {defect}"));
+            world.violate(Promise::NoDefect, format_args!("the agent panicked: {defect}"));
             0
         }
     })
@@ -118,6 +126,12 @@ fn stay_down(sim: &Sim, plot: &mut Plot, milliseconds: u64) {
         world.pass_until(until);
         plot.look(world);
     });
+}
+
+fn check_defects(world: &mut World) {
+    if let Some(panic) = defects::take() {
+        world.violate(Promise::NoDefect, panic);
+    }
 }
 
 fn is_violated(sim: &Sim) -> bool {

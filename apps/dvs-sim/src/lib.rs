@@ -14,27 +14,39 @@
 
 mod agent;
 mod checks;
+mod defects;
 mod driver;
 mod fakes;
 mod plot;
+mod promise;
 mod random;
 mod report;
 mod scenario;
 mod shrink;
+mod wiring;
 mod world;
 
+pub use promise::Promise;
 pub use report::{Counts, Report, Violation};
+
+pub use wiring::Wiring;
 
 use scenario::Scenario;
 
 /// Runs the scenario of `seed`.
 #[must_use]
 pub fn run(seed: u64, with_log: bool) -> Report {
-    driver::run(&Scenario::of(seed), with_log)
+    run_with(seed, with_log, Wiring::default())
+}
+
+/// Likewise, with other ports for the core.
+#[must_use]
+pub fn run_with(seed: u64, with_log: bool, wiring: Wiring) -> Report {
+    driver::run(&Scenario::of(seed), with_log, wiring)
 }
 
 /// The shortest scenario that was found to break the same promise as `seed`, with its log.
 #[must_use]
-pub fn shortest(seed: u64, promise: &str) -> Report {
+pub fn shortest(seed: u64, promise: Promise) -> Report {
     shrink::shrink(&Scenario::of(seed), promise)
 }

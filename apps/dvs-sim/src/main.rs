@@ -100,7 +100,7 @@ fn judge(counts: &Counts) -> ExitCode {
 fn tell(report: &Report) -> ExitCode {
     let Some(violation) = &report.violation else { return ExitCode::SUCCESS };
     println!("\nthe shortest way there:");
-    shortest(report.seed, violation.name).log.iter().for_each(|line| println!("{line}"));
+    shortest(report.seed, violation.promise).log.iter().for_each(|line| println!("{line}"));
     println!("\nseed {} violated: {violation}", report.seed);
     println!("repeat it with `cargo xtask sim --seed {}`", report.seed);
     ExitCode::FAILURE

@@ -2,6 +2,7 @@
 //! nothing; then everything is deleted, and nothing must be left.
 
 use crate::checks::Stage;
+use crate::promise::Promise;
 use crate::scenario::{Body, Planned, Scenario, job, path};
 use crate::world::life::Cut;
 use crate::world::{LIMITS, World};
@@ -75,7 +76,7 @@ impl Plot {
         match world.unrest() {
             None => self.turn_page(world),
             Some(unrest) if self.quiet_by() < world.now() => {
-                world.violate("all-acknowledged-jobs-answered", format_args!("no quiet: {unrest}"));
+                world.violate(Promise::AllAcknowledgedJobsAnswered, format_args!("no quiet: {unrest}"));
             }
             Some(_) => {}
         }

@@ -1,5 +1,6 @@
 //! What a run came to.
 
+use crate::promise::Promise;
 use std::fmt;
 use std::ops::AddAssign;
 
@@ -7,14 +8,14 @@ use std::ops::AddAssign;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Which promise.
-    pub name: &'static str,
+    pub promise: Promise,
     /// How it was broken.
     pub what: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.name, self.what)
+        write!(formatter, "{}: {}", self.promise, self.what)
     }
 }
 

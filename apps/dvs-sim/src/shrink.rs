@@ -2,14 +2,16 @@
 //! one by one; fewer doors; shorter delays.
 
 use crate::driver;
+use crate::promise::Promise;
 use crate::report::Report;
 use crate::scenario::{Rates, Scenario};
+use crate::wiring::Wiring;
 
 /// How many shorter scenarios are tried.
 const TRIES_MAX: usize = 600;
 
 /// The shortest that was found, run with its log.
-pub(crate) fn shrink(scenario: &Scenario, promise: &str) -> Report {
+pub(crate) fn shrink(scenario: &Scenario, promise: Promise) -> Report {
     let mut search = Search { promise, tries: 0 };
     let mut best = scenario.clone();
     loop {
@@ -17,24 +19,26 @@ pub(crate) fn shrink(scenario: &Scenario, promise: &str) -> Report {
         best = search.without_steps(best);
         best = search.calmer(best);
         if best.steps.len() == before || search.is_over() {
-            return driver::run(&best, true);
+            return driver::run(&best, true, Wiring::default());
         }
     }
 }
 
-struct Search<'a> {
-    promise: &'a str,
+struct Search {
+    promise: Promise,
     tries: usize,
 }
 
-impl Search<'_> {
+impl Search {
     fn is_over(&self) -> bool {
         TRIES_MAX <= self.tries
     }
 
     fn still_fails(&mut self, scenario: &Scenario) -> bool {
         self.tries += 1;
-        driver::run(scenario, false).violation.is_some_and(|violation| violation.name == self.promise)
+        driver::run(scenario, false, Wiring::default())
+            .violation
+            .is_some_and(|violation| violation.promise == self.promise)
     }
 
     fn without_steps(&mut self, mut best: Scenario) -> Scenario {

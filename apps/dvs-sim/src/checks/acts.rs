@@ -1,5 +1,6 @@
 //! Acts: what the agent does to volumes and mount points, judged before it happens.
 
+use crate::promise::Promise;
 use crate::world::disk::Inode;
 use crate::world::faults::Call;
 use crate::world::kernel::Mount;
@@ -26,11 +27,11 @@ impl World {
         };
         if let Some(other) = self.life.calls.iter().find(meets) {
             let what = format!("`{}` begins beside {other:?}", begun.call.as_str());
-            self.violate("in-order-per-lane", what);
+            self.violate(Promise::InOrderPerLane, what);
         }
         let under_way = self.life.calls.iter().filter(|call| changes_something(call.call)).count();
         if self.life.working_since.is_some() && LIMITS.workers + LIMITS.stuck < under_way {
-            self.violate("bounded-workers", format_args!("{under_way} operations are under way"));
+            self.violate(Promise::BoundedWorkers, format_args!("{under_way} operations are under way"));
         }
     }
 
@@ -40,13 +41,13 @@ impl World {
         match self.disk.jobs.get(key).map(|record| &record.phase) {
             Some(Phase::Accepted) if self.life.pending_sent.contains(key) => {}
             Some(Phase::Accepted) => {
-                self.violate("pending-before-work", format_args!("{key} is worked on before PENDING"));
+                self.violate(Promise::PendingBeforeWork, format_args!("{key} is worked on before PENDING"));
             }
             Some(Phase::Finished(_)) if self.hangs(key) => {}
             Some(Phase::Finished(_)) => {
-                self.violate("no-work-for-a-repeat", format_args!("{key} has ended, and is worked on"));
+                self.violate(Promise::NoWorkForARepeat, format_args!("{key} has ended, and is worked on"));
             }
-            None => self.violate("record-before-work", format_args!("{key} is not on disk")),
+            None => self.violate(Promise::RecordBeforeWork, format_args!("{key} is not on disk")),
         }
     }
 
@@ -55,7 +56,7 @@ impl World {
         let Some(key) = &volume.made_by else { return };
         self.counts.formatted += 1;
         if self.ghost.formatted.insert(inode, key.clone()).is_some() {
-            self.violate("no-work-for-a-repeat", format_args!("{} is formatted twice", volume.spec.id));
+            self.violate(Promise::NoWorkForARepeat, format_args!("{} is formatted twice", volume.spec.id));
         }
     }
 
@@ -65,16 +66,16 @@ impl World {
             Destroyer::Undo => {}
             Destroyer::Delete(key) if self.hangs(&key) => {
                 self.violate(
-                    "failed-changes-nothing",
+                    Promise::FailedChangesNothing,
                     format_args!("{key} has failed, and only now begins to destroy {id}"),
                 );
             }
             Destroyer::Delete(key) if self.life.pending_sent.contains(&key) => {}
             Destroyer::Delete(key) => {
-                self.violate("pending-before-work", format_args!("{key} is worked on before PENDING"));
+                self.violate(Promise::PendingBeforeWork, format_args!("{key} is worked on before PENDING"));
             }
             Destroyer::Nobody => {
-                self.violate("failed-changes-nothing", format_args!("nobody wants {id} destroyed"));
+                self.violate(Promise::FailedChangesNothing, format_args!("nobody wants {id} destroyed"));
             }
         }
     }
@@ -97,7 +98,7 @@ impl World {
             }
         };
         if let Some(wrong) = wrong {
-            self.violate("never-destroyed-while-used", format_args!("{key} destroys {id}: {wrong}"));
+            self.violate(Promise::NeverDestroyedWhileUsed, format_args!("{key} destroys {id}: {wrong}"));
         }
     }
 
@@ -111,14 +112,20 @@ impl World {
     pub(crate) fn check_directory(&mut self, directory: &MountPoint, mount_point: &MountPoint) {
         let mut attachments = self.disk.attachments.values();
         if !attachments.any(|found| found.made_directories.contains(directory)) {
-            self.violate("remembered-before-made", format_args!("directory {directory} for {mount_point}"));
+            self.violate(
+                Promise::RememberedBeforeMade,
+                format_args!("directory {directory} for {mount_point}"),
+            );
         }
     }
 
     /// A directory was removed: one of the agent's own.
     pub(crate) fn check_removed(&mut self, directory: &MountPoint) {
         if self.disk.foreign_directories.contains(directory) {
-            self.violate("only-its-own-is-removed", format_args!("directory {directory} was there before"));
+            self.violate(
+                Promise::OnlyItsOwnIsRemoved,
+                format_args!("directory {directory} was there before"),
+            );
         }
     }
 
@@ -129,11 +136,14 @@ impl World {
         match (owner, meant) {
             (Some(owner), Some(meant)) if owner == meant => {}
             (owner, None) => {
-                self.violate("remembered-before-made", format_args!("{owner:?} at {mount_point}"));
+                self.violate(Promise::RememberedBeforeMade, format_args!("{owner:?} at {mount_point}"));
             }
             (owner, Some(meant)) => {
                 let owner = owner.map_or_else(|| "what is no volume".to_owned(), |owner| owner.to_string());
-                self.violate("own-volume-only", format_args!("{owner} at {mount_point}, meant is {meant}"));
+                self.violate(
+                    Promise::OwnVolumeOnly,
+                    format_args!("{owner} at {mount_point}, meant is {meant}"),
+                );
             }
         }
     }
@@ -145,32 +155,11 @@ impl World {
             .iter()
             .find(|(number, inode)| devices.iter().any(|other| other.1 == *inode && other.0 != *number));
         if let Some((_, inode)) = twice {
-            self.violate("one-device-per-image", format_args!("image {inode} has two devices: {devices:?}"));
+            self.violate(
+                Promise::OneDevicePerImage,
+                format_args!("image {inode} has two devices: {devices:?}"),
+            );
         }
-    }
-
-    /// A fault was put where something is being undone: what is left is excused, because it was told.
-    pub(crate) fn excuse(&mut self, call: Call, id: Option<&VolumeId>, mount_point: Option<&MountPoint>) {
-        if call == Call::RemoveDirectories {
-            self.ghost.directories_excused = true;
-        }
-        let hung = self.disk.jobs.keys().filter(|key| key.kind == JobKind::Create && self.hangs(key));
-        let concerned: Vec<JobKey> = hung
-            .filter(|key| {
-                self.disk.jobs.get(key).is_some_and(|record| {
-                    id.is_some_and(|id| self.is_about(record, id))
-                        || record
-                            .job
-                            .request
-                            .target()
-                            .mount_point()
-                            .zip(mount_point)
-                            .is_some_and(|(meant, there)| meant == there || meant.is_below(there))
-                })
-            })
-            .cloned()
-            .collect();
-        self.ghost.excused.extend(concerned);
     }
 
     /// Whether the job was answered while its work still hung, which is being undone.

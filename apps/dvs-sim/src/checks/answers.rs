@@ -1,6 +1,7 @@
 //! Answers: none before its record, in order, one final word per job, and only the words of the contract.
 
 use super::Word;
+use crate::promise::Promise;
 use crate::world::World;
 use crate::world::senders::MessageNumber;
 use dvs_domain::job::{Answer, JobKey, JobKind, Status};
@@ -20,10 +21,13 @@ impl World {
             let known = self.records(answer).next().map(|record| record.key());
             match (known, &answer.status) {
                 (Some(key), Status::Pending) => {
-                    self.violate("answered-once-in-order", format_args!("PENDING of {key} after its end"));
+                    self.violate(
+                        Promise::AnsweredOnceInOrder,
+                        format_args!("PENDING of {key} after its end"),
+                    );
                 }
                 (_, status) => self.violate(
-                    "no-answer-before-record",
+                    Promise::NoAnswerBeforeRecord,
                     format_args!(
                         "nothing on disk allows {status:?} for {:?} of {}",
                         answer.job, answer.sender
@@ -117,7 +121,7 @@ impl World {
             }
         };
         if let Some(wrong) = wrong {
-            self.violate("answered-once-in-order", format_args!("{key} hears {wrong}"));
+            self.violate(Promise::AnsweredOnceInOrder, format_args!("{key} hears {wrong}"));
         }
     }
 
@@ -143,7 +147,7 @@ impl World {
         let heard = decode_answer(payload).map(|heard| heard.status);
         if place != topic || heard.as_ref() != Some(&status) {
             let text = String::from_utf8_lossy(payload).into_owned();
-            self.violate("only-pending-and-done-on-jobs", format_args!("{word} went to {topic} as {text}"));
+            self.violate(Promise::OnlyPendingAndDoneOnJobs, format_args!("{word} went to {topic} as {text}"));
         }
     }
 
@@ -160,7 +164,10 @@ impl World {
         let has_job = key.as_ref().is_some_and(|key| self.disk.jobs.contains_key(key));
         if !has_job && !self.ghost.refused.contains(&shown) && !self.senders.was_refused(&shown) {
             let what = key.map_or_else(|| "a refusal".to_owned(), |key| key.to_string());
-            self.violate("acknowledged-after-record", format_args!("{what} is not on disk, and not told"));
+            self.violate(
+                Promise::AcknowledgedAfterRecord,
+                format_args!("{what} is not on disk, and not told"),
+            );
         }
     }
 }

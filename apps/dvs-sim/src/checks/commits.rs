@@ -1,6 +1,7 @@
 //! Commits: what gets on disk, in which order, and whether it is true at that moment.
 
-use super::{Ended, Expected, GONE_ALL_THE_SAME, UNDO_FAILED};
+use super::{Ended, Expected};
+use crate::promise::Promise;
 use crate::world::World;
 use crate::world::kernel::Mount;
 use dvs_domain::attachment::Holder;
@@ -46,10 +47,6 @@ impl World {
                     let shown = refusal.sender.clone().map(|sender| (sender, refusal.job.clone()));
                     self.ghost.unrecorded.extend(shown);
                 }
-                Change::DropAttachment(there) => {
-                    let call = crate::world::faults::Call::Commit;
-                    self.excuse(call, None, Some(there));
-                }
                 _ => {}
             }
         }
@@ -64,13 +61,13 @@ impl World {
                 self.say(format_args!("journal: {key} is accepted as number {}", record.number));
             }
             (None, Phase::Finished(_)) => {
-                self.violate("record-before-work", format_args!("{key} ends and was never accepted"));
+                self.violate(Promise::RecordBeforeWork, format_args!("{key} ends and was never accepted"));
             }
             (Some(Phase::Accepted), Phase::Accepted) => {}
             (Some(Phase::Accepted), Phase::Finished(finished)) => self.check_end(record, finished),
             (Some(Phase::Finished(_)), Phase::Accepted) => {
                 self.violate(
-                    "answered-once-in-order",
+                    Promise::AnsweredOnceInOrder,
                     format_args!("{key} has ended, and is accepted again"),
                 );
             }
@@ -82,7 +79,7 @@ impl World {
 
     fn check_answer_state(&mut self, key: &JobKey, before: &Finished, after: &Finished) {
         if before.outcome != after.outcome {
-            self.violate("answered-once-in-order", format_args!("{key} gets another outcome"));
+            self.violate(Promise::AnsweredOnceInOrder, format_args!("{key} gets another outcome"));
         }
         if before.answers == AnswerState::Acknowledged && after.answers == AnswerState::FinalUnacknowledged {
             self.life.final_sent.remove(key); // A repeat: it will be said again.
@@ -92,7 +89,7 @@ impl World {
             && before.answers != AnswerState::PendingUnacknowledged;
         if goes_back {
             self.violate(
-                "answered-once-in-order",
+                Promise::AnsweredOnceInOrder,
                 format_args!("a restart would send PENDING of {key} again"),
             );
         }
@@ -102,16 +99,12 @@ impl World {
     fn check_repeated(&mut self, key: &JobKey, finished: &Finished) {
         let Some(id) = finished.volume.as_ref().filter(|_| finished.outcome == Outcome::Done) else { return };
         let later = self.ghost.expected.get(id).filter(|(order, _)| finished.order < *order);
-        let made_by = self.disk.image(id).and_then(|image| image.volume.made_by.as_ref());
-        if made_by.is_some_and(|key| self.ghost.excused.contains(key)) {
-            return;
-        }
         let wrong = match (key.kind, later) {
             (JobKind::Create, Some((_, Expected::Absent { .. }))) => "gone",
             (JobKind::Delete, Some((_, Expected::Present { .. }))) => "there again",
             _ => return,
         };
-        self.violate("a-repeat-is-true", format_args!("{key} is told DONE again, and {id} is {wrong}"));
+        self.violate(Promise::ARepeatIsTrue, format_args!("{key} is told DONE again, and {id} is {wrong}"));
     }
 
     fn check_forgotten(&mut self, key: &JobKey) {
@@ -119,7 +112,7 @@ impl World {
         let phase = self.disk.jobs.get(key).map(|record| &record.phase);
         let ended = |finished: &Finished| finished.answers == AnswerState::Acknowledged;
         if !matches!(phase, Some(Phase::Finished(finished)) if ended(finished)) {
-            self.violate("all-acknowledged-jobs-answered", format_args!("{key} is forgotten unanswered"));
+            self.violate(Promise::AllAcknowledgedJobsAnswered, format_args!("{key} is forgotten unanswered"));
         }
     }
 
@@ -156,7 +149,10 @@ impl World {
                 && (same_place || (target.name() == others.name() && target.store == others.store))
         });
         if let Some(overtaken) = overtaken.map(JobRecord::key) {
-            self.violate("in-order-per-lane", format_args!("{} is done before {overtaken}", record.key()));
+            self.violate(
+                Promise::InOrderPerLane,
+                format_args!("{} is done before {overtaken}", record.key()),
+            );
         }
     }
 
@@ -182,7 +178,10 @@ impl World {
                 }
             }
             (JobRequest::Create(_), None) => {
-                self.violate("done-is-true", format_args!("{} is done, and names no volume", record.key()));
+                self.violate(
+                    Promise::DoneIsTrue,
+                    format_args!("{} is done, and names no volume", record.key()),
+                );
             }
         }
     }
@@ -202,13 +201,13 @@ impl World {
     fn check_present(&mut self, job: &Job, id: &VolumeId) {
         let key = job.key();
         if self.disk.image(id).is_none() {
-            return self.violate("done-is-true", format_args!("{key} is done, and {id} is not there"));
+            return self.violate(Promise::DoneIsTrue, format_args!("{key} is done, and {id} is not there"));
         }
         let Some(there) = job.request.target().mount_point() else { return };
         if self.disk.attachments.get(there).is_none_or(|found| found.volume != *id) {
-            self.violate("done-is-true", format_args!("{key} is done, and not recorded as attached"));
+            self.violate(Promise::DoneIsTrue, format_args!("{key} is done, and not recorded as attached"));
         } else if !self.shows(there, id) {
-            self.violate("done-is-true", format_args!("{key} is done, and {id} is not at {there}"));
+            self.violate(Promise::DoneIsTrue, format_args!("{key} is done, and {id} is not at {there}"));
         }
     }
 
@@ -226,27 +225,20 @@ impl World {
             left.extend(ours.map(|mount| format!("{mount:?} at {there}")));
         }
         if !left.is_empty() {
-            self.violate("gone-is-gone", format_args!("{key} is done, and there is {}", left.join(", ")));
+            self.violate(
+                Promise::GoneIsGone,
+                format_args!("{key} is done, and there is {}", left.join(", ")),
+            );
         }
     }
 
     fn check_failed(&mut self, record: &JobRecord, report: &FailureReport, finished: &Finished) {
         let key = record.key();
-        if report.error.contains("a defect stopped the work") {
-            if self.ghost.defects == 0 {
-                return self.violate("no-defect", format_args!("the work of {key} panicked"));
-            }
-            self.ghost.defects -= 1;
-        }
-        let excused = report.error.contains(UNDO_FAILED);
-        if excused {
-            self.ghost.excused.insert(key.clone());
-        }
         match &record.job.request {
             // Looked at when all is quiet.
-            JobRequest::Create(_) if excused || finished.owes_undo => {}
+            JobRequest::Create(_) if finished.owes_undo => {}
             JobRequest::Create(_) => self.check_undone(&key),
-            JobRequest::Delete(_) => self.check_not_deleted(&key, report, finished.order),
+            JobRequest::Delete(_) => self.check_not_deleted(&key, report, finished),
         }
     }
 
@@ -260,20 +252,20 @@ impl World {
             (None, Some(there)) => format!("the attachment at {}", there.mount_point),
             (None, None) => return,
         };
-        self.violate("failed-changes-nothing", format_args!("{key} has failed, and left {left}"));
+        self.violate(Promise::FailedChangesNothing, format_args!("{key} has failed, and left {left}"));
     }
 
-    fn check_not_deleted(&mut self, key: &JobKey, report: &FailureReport, order: u64) {
+    fn check_not_deleted(&mut self, key: &JobKey, report: &FailureReport, finished: &Finished) {
         let Some(id) = self.ghost.decided.get(key).cloned() else { return };
         let refused = matches!(
             report.code,
             FailureCode::InUse | FailureCode::Conflict | FailureCode::Damaged | FailureCode::Busy
         );
-        if refused && !report.error.contains(GONE_ALL_THE_SAME) && self.disk.image(&id).is_none() {
-            self.violate("failed-changes-nothing", format_args!("{key} was refused, and {id} is gone"));
+        if refused && !finished.changed && self.disk.image(&id).is_none() {
+            self.violate(Promise::FailedChangesNothing, format_args!("{key} was refused, and {id} is gone"));
         }
         if self.disk.image(&id).is_none() {
-            self.expect(order, &id, Expected::Absent { told: false });
+            self.expect(finished.order, &id, Expected::Absent { told: false });
         }
     }
 

@@ -1,5 +1,6 @@
 //! Limits: everything has an answer in time, and nothing grows without bound.
 
+use crate::promise::Promise;
 use crate::world::{LIMITS, World};
 use dvs_domain::ledger::Phase;
 
@@ -11,7 +12,7 @@ impl World {
     pub(crate) fn check_limits(&mut self) {
         let accepted = self.disk.jobs.values().filter(|record| record.phase == Phase::Accepted).count();
         if LIMITS.queue + LIMITS.workers < accepted {
-            self.violate("bounded-queue", format_args!("{accepted} jobs are accepted and not ended"));
+            self.violate(Promise::BoundedQueue, format_args!("{accepted} jobs are accepted and not ended"));
         }
         let Some(since) = self.life.working_since.filter(|_| !self.life.is_stopping) else { return };
         let now = self.now();
@@ -30,7 +31,7 @@ impl World {
             record.phase == Phase::Accepted && limit.max(trouble) + slack < now
         });
         if let Some(key) = late.map(|record| record.key()) {
-            self.violate("answered-in-time", format_args!("{key} is overdue and has no end"));
+            self.violate(Promise::AnsweredInTime, format_args!("{key} is overdue and has no end"));
         }
     }
 }

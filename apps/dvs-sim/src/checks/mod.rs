@@ -32,12 +32,6 @@ pub(crate) struct Ghost {
     decided: BTreeMap<JobKey, VolumeId>,
     /// When the engine last said that nobody uses a volume, in sequence; of this life.
     asked: BTreeMap<VolumeId, (u64, u64)>,
-    /// Creates whose undoing failed because a fault was put there: what is left was told to somebody.
-    excused: BTreeSet<JobKey>,
-    /// Defects that were put into the work of jobs, and that no end of a job has told yet.
-    pub(crate) defects: u64,
-    /// A fault kept directories from being removed.
-    directories_excused: bool,
     /// What could not be recorded because a fault was put there.
     unrecorded: BTreeSet<ShownId>,
     /// Refusals that were on disk once.
@@ -92,8 +86,3 @@ impl fmt::Display for Word {
         }
     }
 }
-
-/// What a failure says when something could not be undone.
-const UNDO_FAILED: &str = "undoing failed too";
-/// What a delete says that has found something foreign in the place of the volume that it had removed.
-const GONE_ALL_THE_SAME: &str = "the volume is gone";

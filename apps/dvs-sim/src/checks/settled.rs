@@ -1,9 +1,9 @@
 //! Once all is quiet: what was promised is true, and nothing else is there.
 
 use super::{Expected, Ghost};
+use crate::promise::Promise;
 use crate::world::kernel::Mount;
 use crate::world::{LIMITS, World};
-use dvs_domain::attachment::Holder;
 use dvs_domain::job::JobKey;
 use dvs_domain::ledger::{AnswerState, JobRecord, Phase};
 use dvs_domain::mount_point::MountPoint;
@@ -55,7 +55,7 @@ impl World {
         });
         if let Some((id, there)) = wrong.map(|found| (found.volume.clone(), found.mount_point.clone())) {
             self.violate(
-                "attached-or-guarded",
+                Promise::AttachedOrGuarded,
                 format_args!("{id} is not at {there} when the agent is ready"),
             );
         }
@@ -70,7 +70,7 @@ impl World {
         self.check_directories();
         let staging = self.disk.stores.iter().map(|store| store.staging.len()).sum::<usize>();
         if stage != Stage::Healed && 0 < staging {
-            self.violate("nothing-half-made", format_args!("{staging} staging names are left"));
+            self.violate(Promise::NothingHalfMade, format_args!("{staging} staging names are left"));
         }
     }
 
@@ -79,14 +79,14 @@ impl World {
         self.check_settled(Stage::Empty);
         let left = self.disk.images().next().map(|(id, _)| id);
         if let Some(id) = left {
-            self.violate("gone-is-gone", format_args!("{id} is left after everything was deleted"));
+            self.violate(Promise::GoneIsGone, format_args!("{id} is left after everything was deleted"));
         }
         if let Some(there) = self.disk.attachments.keys().next().cloned() {
-            self.violate("gone-is-gone", format_args!("an attachment at {there} is left"));
+            self.violate(Promise::GoneIsGone, format_args!("an attachment at {there} is left"));
         }
         let left = self.disk.directories.difference(&self.disk.foreign_directories).next().cloned();
-        if let Some(left) = left.filter(|_| !self.ghost.directories_excused) {
-            self.violate("gone-is-gone", format_args!("directory {left} is left"));
+        if let Some(left) = left {
+            self.violate(Promise::GoneIsGone, format_args!("directory {left} is left"));
         }
     }
 
@@ -95,7 +95,7 @@ impl World {
         let ghost: &Ghost = &self.ghost;
         let failed = keys.iter().find(|key| !ghost.outcomes.get(key).is_some_and(|ended| ended.done));
         if let Some(key) = failed {
-            self.violate("works-afterwards", format_args!("{key} is not done, and nothing is wrong"));
+            self.violate(Promise::WorksAfterwards, format_args!("{key} is not done, and nothing is wrong"));
         }
     }
 
@@ -103,7 +103,7 @@ impl World {
     pub(crate) fn check_forgetting(&mut self) {
         let known = self.disk.jobs.len();
         if LIMITS.remembered_min < known {
-            self.violate("bounded-memory", format_args!("{known} jobs are remembered"));
+            self.violate(Promise::BoundedMemory, format_args!("{known} jobs are remembered"));
         }
     }
 
@@ -113,14 +113,14 @@ impl World {
         for (id, (_, expected)) in &self.ghost.expected {
             let image = self.disk.image(id);
             wrong = match (expected, image) {
-                (Expected::Present { .. }, None) => Some(("done-is-true", format!("{id} is not there"))),
+                (Expected::Present { .. }, None) => Some((Promise::DoneIsTrue, format!("{id} is not there"))),
                 (Expected::Present { size, .. }, Some(image)) if image.volume.spec.size != *size => {
-                    Some(("done-is-true", format!("{id} has another size")))
+                    Some((Promise::DoneIsTrue, format!("{id} has another size")))
                 }
                 (Expected::Present { at: Some(there), .. }, Some(_))
                     if self.disk.attachments.get(there).is_none_or(|found| found.volume != *id) =>
                 {
-                    Some(("done-is-true", format!("{id} is not attached at {there}")))
+                    Some((Promise::DoneIsTrue, format!("{id} is not attached at {there}")))
                 }
                 _ => None,
             };
@@ -135,19 +135,23 @@ impl World {
 
     /// There is no volume that nobody was promised.
     fn check_volumes(&mut self) {
-        let unexpected = self.disk.images().find(|(id, image)| {
-            let excused = image.volume.made_by.as_ref().is_some_and(|key| self.ghost.excused.contains(key));
+        let unexpected = self.disk.images().find(|(id, _)| {
             let expected = self.ghost.expected.get(id).map(|(_, expected)| expected);
-            !excused && !matches!(expected, Some(Expected::Present { .. }))
+            !matches!(expected, Some(Expected::Present { .. }))
         });
         let Some((id, made_by)) = unexpected.map(|(id, image)| (id, image.volume.made_by.clone())) else {
             return;
         };
         match self.ghost.expected.get(&id) {
             Some((_, Expected::Absent { told: true })) => {
-                self.violate("gone-is-gone", format_args!("{id} is there again, made by {made_by:?}"));
+                self.violate(Promise::GoneIsGone, format_args!("{id} is there again, made by {made_by:?}"));
             }
-            _ => self.violate("failed-changes-nothing", format_args!("{id} is left, made by {made_by:?}")),
+            _ => {
+                self.violate(
+                    Promise::FailedChangesNothing,
+                    format_args!("{id} is left, made by {made_by:?}"),
+                );
+            }
         }
     }
 
@@ -161,28 +165,25 @@ impl World {
                     Some((_, Expected::Absent { told })) => *told,
                     _ => true,
                 };
-                if told && !self.is_excused(attachment.holders.iter()) {
-                    wrong = Some(("nothing-half-made", format!("{id} is gone, and attached at {there}")));
+                if told {
+                    wrong =
+                        Some((Promise::NothingHalfMade, format!("{id} is gone, and attached at {there}")));
                 }
-            } else if stage == Stage::Healed && self.is_excused(attachment.holders.iter()) {
-                // What a failed create could not take back: told, and whole at the next start.
             } else if !self.shows(there, id) {
                 let reported = self.life.reports_trouble(there) && stage == Stage::Healed;
                 let guarded =
                     self.kernel.top(there) == Some(Mount::Guard) || self.life.unguarded.contains(there);
                 if !(reported && guarded) {
-                    wrong =
-                        Some(("attached-or-guarded", format!("{id} is not at {there}, and not reported")));
+                    wrong = Some((
+                        Promise::AttachedOrGuarded,
+                        format!("{id} is not at {there}, and not reported"),
+                    ));
                 }
             }
         }
         if let Some((name, what)) = wrong {
             self.violate(name, what);
         }
-    }
-
-    fn is_excused<'a>(&self, mut holders: impl Iterator<Item = &'a Holder>) -> bool {
-        holders.any(|holder| matches!(holder, Holder::Job(key) if self.ghost.excused.contains(key)))
     }
 
     /// Every mount and every device belongs to an attached volume.
@@ -206,7 +207,7 @@ impl World {
             }
         }
         if let Some(what) = wrong {
-            let name = if stage == Stage::Empty { "gone-is-gone" } else { "nothing-half-made" };
+            let name = if stage == Stage::Empty { Promise::GoneIsGone } else { Promise::NothingHalfMade };
             self.violate(name, what);
         }
         self.check_devices();
@@ -216,12 +217,7 @@ impl World {
         let Some(owner) = self.disk.owner_of(inode) else {
             return Some(format!("image {inode} at {there}, which is no volume"));
         };
-        let excused = self
-            .disk
-            .image(&owner)
-            .and_then(|image| image.volume.made_by.as_ref())
-            .is_some_and(|key| self.ghost.excused.contains(key));
-        (attached != Some(&owner) && !excused).then(|| format!("{owner} at {there}, not recorded"))
+        (attached != Some(&owner)).then(|| format!("{owner} at {there}, not recorded"))
     }
 
     /// Every directory that the agent made is remembered by an attachment.
@@ -231,8 +227,8 @@ impl World {
         };
         let made = self.disk.directories.difference(&self.disk.foreign_directories);
         let lost = made.into_iter().find(|there| !remembered(there)).cloned();
-        if let Some(lost) = lost.filter(|_| !self.ghost.directories_excused) {
-            self.violate("nothing-half-made", format_args!("directory {lost} belongs to nobody"));
+        if let Some(lost) = lost {
+            self.violate(Promise::NothingHalfMade, format_args!("directory {lost} belongs to nobody"));
         }
     }
 

@@ -5,7 +5,6 @@ use crate::world::faults::Call;
 use async_trait::async_trait;
 use dvs_domain::job::Answer;
 use dvs_domain::ports::Answers;
-use dvs_job_json::encode_answer;
 use std::future::pending;
 
 pub(crate) struct FakeAnswers(pub(crate) Sim);
@@ -19,7 +18,7 @@ impl Answers for FakeAnswers {
         let sent = self.0.effect(|world| {
             let word = world.check_answer(answer)?;
             world.say(format_args!("agent sends {word}"));
-            let (topic, payload) = encode_answer(&world.topics, answer);
+            let (topic, payload) = (world.wiring.encode)(&world.topics, answer);
             Some(world.send(word, topic, payload))
         });
         // What must not be said has ended the run.

@@ -25,7 +25,6 @@ impl FakeMounts {
             let failure = world.failure_is_due(call);
             if let Some(failure) = &failure {
                 world.say(format_args!("{} at {there} fails: {failure}", call.as_str()));
-                world.excuse(call, None, Some(there));
                 if matches!(call, Call::Survey | Call::Guard) {
                     world.life.unguarded.insert(there.clone());
                 }
@@ -242,7 +241,6 @@ fn hide(world: &mut World, source: &Source, there: &MountPoint) -> Result<Detach
             let files = world.kernel.files_open_at(there, inode);
             if 0 < files {
                 world.say(format_args!("kernel: {there} is busy"));
-                world.excuse(Call::Detach, None, Some(there));
                 return Err(in_use(&vec![User::Unknown; files]).at_step("unmount"));
             }
             world.kernel.unmount(there, Mount::Volume(inode));

@@ -41,7 +41,6 @@ impl FakeStore {
     /// A moment at which this step may fail, or the whole store be away.
     async fn step(&self, call: Call, name: Option<&VolumeName>) -> Result<(), Failure> {
         self.sim.moment(call).await;
-        let id = name.map(|name| self.id(name));
         let (is_away, failure) = self
             .sim
             .effect(|world| {
@@ -54,7 +53,6 @@ impl FakeStore {
                 if let Some(failure) = &failure {
                     let store = STORES[self.index];
                     world.say(format_args!("store {store}: {} of {name:?} fails: {failure}", call.as_str()));
-                    world.excuse(call, id.as_ref(), None);
                 }
                 (is_away, failure)
             })
@@ -75,15 +73,6 @@ impl FakeStore {
             Some(image) if image.damaged => Err(damaged(name)),
             image => Ok(image),
         }
-    }
-
-    /// A damaged volume can neither be destroyed nor attached, whoever wants that.
-    fn sound_inode(&self, world: &mut World, name: &VolumeName) -> Result<Option<Inode>, Failure> {
-        let inode = self.sound(world, name).map(|image| image.map(|image| image.inode));
-        if inode.is_err() {
-            world.excuse(Call::Destroy, Some(&self.id(name)), None);
-        }
-        inode
     }
 
     /// Makes the volume under a staging name.
@@ -107,10 +96,9 @@ impl FakeStore {
     /// From here on it does not, if nobody holds it.
     fn decide(&self, world: &mut World, name: &VolumeName) -> Result<Option<Inode>, Failure> {
         let id = self.id(name);
-        let Some(inode) = self.sound_inode(world, name)? else { return Ok(None) };
+        let Some(inode) = self.sound(world, name)?.map(|image| image.inode) else { return Ok(None) };
         if world.kernel.is_mounted(inode) || 0 < world.kernel.namespaces_with(inode) {
             world.say(format_args!("store: {id} is held, and stays"));
-            world.excuse(Call::Destroy, Some(&id), None);
             return Err(Failure::new(FailureCode::InUse, "something still has it mounted").at_step("hold"));
         }
         world.check_decided(&id, inode);
@@ -210,12 +198,17 @@ impl VolumeStore for FakeStore {
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         let _under_way = Under::way(&self.sim, Call::Source, Some(&self.id(name)), None).await;
         self.step(Call::Source, Some(name)).await?;
-        let inode = self.sim.effect(|world| self.sound_inode(world, name)).await?;
+        let inode = self
+            .sim
+            .effect(|world| self.sound(world, name).map(|image| image.map(|image| image.inode)))
+            .await?;
         let inode = inode.ok_or_else(|| not_found(name))?;
         if !self.gives_devices() {
             return Ok(Source::new(SourceKind::Directory(PathBuf::from(format!("{FOLDER}{inode}")))));
         }
-        let number = match self.sim.effect(|world| world.kernel.device_of(inode)).await {
+        let bound =
+            self.sim.effect(|world| world.kernel.device_of(inode).filter(|_| !world.wiring.binds_each_time));
+        let number = match bound.await {
             Some(number) => number,
             None => {
                 // Between looking for a device and binding one: here a second caller could come in.

@@ -195,7 +195,6 @@ impl World {
         let is_due =
             is_work && self.faults.due(call, |fault| matches!(fault, Fault::Defect).then_some(())).is_some();
         self.counts.failures += u64::from(is_due);
-        self.ghost.defects += u64::from(is_due);
         is_due
     }
 

@@ -12,9 +12,11 @@ pub(crate) mod senders;
 mod steps;
 
 use crate::checks::Ghost;
+use crate::promise::Promise;
 use crate::random::Random;
 use crate::report::{Counts, Violation};
 use crate::scenario::Scenario;
+use crate::wiring::Wiring;
 use agenda::Agenda;
 use broker::Broker;
 use disk::Disk;
@@ -49,6 +51,7 @@ pub(crate) const LIMITS: Limits = Limits {
 pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) scenario: Scenario,
+    pub(crate) wiring: Wiring,
     pub(crate) topics: Topics,
     pub(crate) log: Option<Vec<String>>,
     pub(crate) agenda: Agenda,
@@ -68,7 +71,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    fn new(scenario: Scenario, logs: bool) -> Self {
+    fn new(scenario: Scenario, logs: bool, wiring: Wiring) -> Self {
         let mut random = Random::new(scenario.seed ^ 0x5EED_0FDE_1A75);
         let node = NodeName::new("node").expect("a plain name");
         Self {
@@ -89,6 +92,7 @@ impl World {
             healed: false,
             sequence: 0,
             scenario,
+            wiring,
         }
     }
 
@@ -107,10 +111,10 @@ impl World {
     }
 
     /// A promise is broken: the first one counts, and ends the run.
-    pub(crate) fn violate(&mut self, name: &'static str, what: impl fmt::Display) {
+    pub(crate) fn violate(&mut self, promise: Promise, what: impl fmt::Display) {
         if self.violation.is_none() {
-            self.say(format_args!("VIOLATED {name}: {what}"));
-            self.violation = Some(Violation { name, what: what.to_string() });
+            self.say(format_args!("VIOLATED {promise}: {what}"));
+            self.violation = Some(Violation { promise, what: what.to_string() });
         }
     }
 
@@ -160,8 +164,8 @@ struct Shared {
 }
 
 impl Sim {
-    pub(crate) fn new(scenario: Scenario, logs: bool) -> Self {
-        let world = Mutex::new(World::new(scenario, logs));
+    pub(crate) fn new(scenario: Scenario, logs: bool, wiring: Wiring) -> Self {
+        let world = Mutex::new(World::new(scenario, logs, wiring));
         Self(Arc::new(Shared { world, woken: Notify::new(), arrived: Notify::new() }))
     }
 

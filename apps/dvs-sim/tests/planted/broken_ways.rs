@@ -1,0 +1,102 @@
+//! A broken way in, a broken way out, a clock and an engine that are none.
+
+use async_trait::async_trait;
+use dvs_domain::failure::Failure;
+use dvs_domain::job::{Answer, Status};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::ports::{Answers, Arrival, Clock, IntakeClosed, JobIntake, VolumeReferences};
+use dvs_domain::time::Timestamp;
+use dvs_domain::user::User;
+use dvs_domain::volume::VolumeId;
+use dvs_job_json::{Topics, encode_answer};
+use std::future::pending;
+use std::sync::Arc;
+
+struct HastyIntake(Arc<dyn JobIntake>);
+
+pub(crate) fn hasty(intake: Arc<dyn JobIntake>) -> Arc<dyn JobIntake> {
+    Arc::new(HastyIntake(intake))
+}
+
+#[async_trait]
+impl JobIntake for HastyIntake {
+    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
+        let intake = Arc::clone(&self.0);
+        tokio::spawn(async move { intake.take(arrival).await });
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    SendsPendingAgain,
+    SwallowsPending,
+    DropsFinal,
+}
+
+struct BrokenAnswers {
+    answers: Arc<dyn Answers>,
+    fault: Fault,
+}
+
+pub(crate) fn sends_pending_again(answers: Arc<dyn Answers>) -> Arc<dyn Answers> {
+    Arc::new(BrokenAnswers { answers, fault: Fault::SendsPendingAgain })
+}
+
+pub(crate) fn swallows_pending(answers: Arc<dyn Answers>) -> Arc<dyn Answers> {
+    Arc::new(BrokenAnswers { answers, fault: Fault::SwallowsPending })
+}
+
+pub(crate) fn drops_final(answers: Arc<dyn Answers>) -> Arc<dyn Answers> {
+    Arc::new(BrokenAnswers { answers, fault: Fault::DropsFinal })
+}
+
+#[async_trait]
+impl Answers for BrokenAnswers {
+    async fn publish(&self, answer: &Answer) {
+        let is_final = answer.status != Status::Pending;
+        match self.fault {
+            Fault::SwallowsPending if !is_final => return,
+            Fault::DropsFinal if is_final => return pending().await,
+            _ => self.answers.publish(answer).await,
+        }
+        if self.fault == Fault::SendsPendingAgain && is_final {
+            self.answers.publish(&Answer { status: Status::Pending, ..answer.clone() }).await;
+        }
+    }
+}
+
+/// Failures go where `DONE` goes.
+pub(crate) fn failures_among_answers(topics: &Topics, answer: &Answer) -> (String, Vec<u8>) {
+    let (_, payload) = encode_answer(topics, answer);
+    (topics.answers(&answer.sender), payload)
+}
+
+struct StoppedClock;
+
+pub(crate) fn stopped_clock() -> Arc<dyn Clock> {
+    Arc::new(StoppedClock)
+}
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_700_000_000_000)
+    }
+}
+
+struct UnaskedEngine;
+
+pub(crate) fn unasked_engine() -> Arc<dyn VolumeReferences> {
+    Arc::new(UnaskedEngine)
+}
+
+#[async_trait]
+impl VolumeReferences for UnaskedEngine {
+    async fn users_of(&self, _: &VolumeId, _: Option<&MountPoint>) -> Result<Vec<User>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn bound_at(&self, _: &MountPoint) -> Result<Vec<User>, Failure> {
+        Ok(Vec::new())
+    }
+}
