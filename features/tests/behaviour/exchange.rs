@@ -1,6 +1,6 @@
 //! What is sent, and what is answered to it.
 
-use crate::sender::{Answer, Sender, Word};
+use crate::sender::{Answer, Sender, Sent, Word};
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use dvs_trials::client::Retain;
@@ -13,22 +13,6 @@ use std::time::{Duration, Instant};
 const ANSWER_LIMIT: Duration = Duration::from_secs(100);
 /// Begins the ids of the jobs that only mark a point in time.
 const FENCE: &str = "fence-";
-
-/// A job that was sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Sent {
-    /// The key of its sender.
-    pub(crate) sender: String,
-    /// Below `docker/<node>/`.
-    pub(crate) topic: String,
-    /// Its id, if the payload has one.
-    pub(crate) id: Option<String>,
-    pub(crate) payload: Vec<u8>,
-    /// How much its sender had heard before.
-    pub(crate) mark: usize,
-    /// When it was sent.
-    pub(crate) at: Instant,
-}
 
 impl World {
     /// The id of the current sender, whether or not it is connected.

@@ -13,6 +13,7 @@ mod broker;
 mod count;
 mod exchange;
 mod fill;
+mod identity;
 mod probes;
 mod sender;
 mod stage;

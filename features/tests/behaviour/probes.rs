@@ -1,5 +1,6 @@
 //! What is really there after a job: looked at from outside, never asked of the agent alone.
 
+use crate::identity::Identity;
 use crate::stage::{Stage, Store};
 use crate::world::World;
 use anyhow::{Context, Result, bail, ensure};
@@ -14,13 +15,6 @@ use std::time::Duration;
 
 /// How long a command may take that only asks.
 const ASK_LIMIT: Duration = Duration::from_secs(20);
-
-/// By what a volume is known again: the image and the file system in it, or the folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    file: (u64, u64),
-    file_system: Vec<u8>,
-}
 
 impl World {
     /// What is mounted exactly at `name`, the last of several.
@@ -91,7 +85,7 @@ impl World {
         if Stage::get().store == Store::Fake {
             let found =
                 fs::metadata(self.seen_at(&name)).with_context(|| format!("cannot look at {name}"))?;
-            return Ok(Identity { file: (found.dev(), found.ino()), file_system: Vec::new() });
+            return Ok(Identity::of(&found, Vec::new()));
         }
         let image = self.image_behind(&self.volume_mount(&name)?)?;
         let file = fs::File::open(&image).with_context(|| format!("cannot open {}", image.display()))?;
@@ -99,7 +93,7 @@ impl World {
         // `s_uuid` in the superblock of ext2, ext3 and ext4: every formatting draws another.
         let mut file_system = vec![0; 16];
         file.read_exact_at(&mut file_system, 1024 + 0x68).context("cannot read the image")?;
-        Ok(Identity { file: (found.dev(), found.ino()), file_system })
+        Ok(Identity::of(&found, file_system))
     }
 
     /// Notes what each volume is that can be seen, when it is seen for the first time.

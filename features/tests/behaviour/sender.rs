@@ -5,7 +5,7 @@ use dvs_trials::client::{Client, Message};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Every code that a failure may have (contract, section 2).
 const CODES: [&str; 16] = [
@@ -52,6 +52,22 @@ pub(crate) enum Word {
     Pending,
     Done,
     Failed,
+}
+
+/// A job that was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// The key of its sender.
+    pub(crate) sender: String,
+    /// Below `docker/<node>/`.
+    pub(crate) topic: String,
+    /// Its id, if the payload has one.
+    pub(crate) id: Option<String>,
+    pub(crate) payload: Vec<u8>,
+    /// How many messages its sender had received before.
+    pub(crate) mark: usize,
+    /// When it was sent.
+    pub(crate) at: Instant,
 }
 
 impl Sender {

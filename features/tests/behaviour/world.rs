@@ -1,8 +1,7 @@
 //! One scenario: its agent, its senders, its folders, and the jobs that it has sent.
 
-use crate::exchange::Sent;
-use crate::probes::Identity;
-use crate::sender::Sender;
+use crate::identity::Identity;
+use crate::sender::{Sender, Sent};
 use crate::stage::{Stage, Store};
 use anyhow::{Context, Result, bail, ensure};
 use dvs_store_nfs::testing::DroppingPort;

@@ -1,8 +1,7 @@
 //! What senders are told.
 
 use super::check;
-use crate::exchange::Sent;
-use crate::sender::{Answer, Word};
+use crate::sender::{Answer, Sent, Word};
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, then, when};

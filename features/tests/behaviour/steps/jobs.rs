@@ -2,8 +2,8 @@
 
 use super::brokers::OTHERS;
 use super::{check, table_below, text_below};
-use crate::exchange::Sent;
 use crate::fill::fill;
+use crate::sender::{Sender, Sent};
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::gherkin::Table;
@@ -18,7 +18,7 @@ const SMALL_MEBIBYTES: u64 = 16;
 
 #[given(expr = "the sender {string}")]
 async fn the_sender(world: &mut World, id: String) -> Step {
-    let sender = crate::sender::Sender::connect(world.launch.broker, id, Vec::new()).await?;
+    let sender = Sender::connect(world.launch.broker, id, Vec::new()).await?;
     let key = world.current.clone();
     world.senders.insert(key, sender);
     Ok(())
