@@ -1,13 +1,16 @@
 //! The house rules that no compiler knows. Each rule reads the files of the tree, or what cargo says of the crates,
 //! and tells the rule, the place and the cure of each breach.
 
+mod circles;
 mod dependencies;
 mod gherkin;
 mod manifests;
 mod papers;
+mod paths;
 mod rust;
 pub(crate) mod source;
 mod table;
+mod words;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -60,6 +63,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     breaches.extend(manifests::breaches(&files));
     breaches.extend(gherkin::breaches(&files));
     breaches.extend(rust::breaches(&files));
+    breaches.extend(words::breaches(&files));
+    breaches.extend(circles::breaches(&files));
     breaches.extend(papers::breaches(&files));
     for Breach { rule, place, cure } in &breaches {
         println!("{place}: {rule}: {cure}");

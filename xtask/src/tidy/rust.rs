@@ -1,7 +1,7 @@
 //! Rules for Rust files: their length, tests that really run and don't sleep, silenced lints with a reason, and
 //! where code may be unsafe. And for all files: no marks for work to do later.
 
-use super::source::{code, has_word};
+use super::source::{code, has_word, product_code};
 use super::{Breach, TextFile};
 
 const LINES_MAX: usize = 450;
@@ -13,6 +13,15 @@ const UNSAFE_MODULES: &[&str] = &[
     "adapters/mount-linux/src/mount_attributes.rs",
     "adapters/store-nfs/src/testing/counting.rs",
 ];
+
+/// How the names of concrete stores begin.
+const STORES: &str = "dvs_store_";
+/// The only file of an app that names concrete stores.
+const COMPOSITION_ROOT: &str = "apps/dvs-agent/src/compose.rs";
+/// Files of apps that name concrete stores still. This list only shrinks.
+const STORE_EXCEPTIONS: &[&str] = &["apps/dvs-agent/src/check.rs"];
+/// Measuring and killing programs, which look below the ports.
+const TRIALS: &str = "apps/dvs-trials/";
 
 /// Files that may sleep in tests: they wait for a condition, with a limit.
 const WAITING_FILES: [&str; 2] = ["/wait.rs", "/support/"];
@@ -29,6 +38,7 @@ pub(super) fn breaches(files: &[TextFile]) -> Vec<Breach> {
         breaches.extend(sleeps(file, &code));
         breaches.extend(silenced_lints(file, &code));
         breaches.extend(unsafe_code(file, &code));
+        breaches.extend(concrete_stores(file));
     }
     breaches
 }
@@ -112,6 +122,17 @@ fn unsafe_code(file: &TextFile, code: &str) -> Vec<Breach> {
         UNSAFE_MODULES.join(", ")
     );
     on_lines(file, code, "unsafe code in few places", |line| has_word(line, "unsafe"), &cure)
+}
+
+fn concrete_stores(file: &TextFile) -> Vec<Breach> {
+    let path = file.path.as_str();
+    let product = path.starts_with("apps/") && path.contains("/src/") && !path.starts_with(TRIALS);
+    if !product || path == COMPOSITION_ROOT || STORE_EXCEPTIONS.contains(&path) {
+        return Vec::new();
+    }
+    let cure = format!("only {COMPOSITION_ROOT} names concrete stores: ask the store through the port");
+    let names_store = |line: &str| line.contains(STORES);
+    on_lines(file, &product_code(&file.text), "one place chooses stores", names_store, &cure)
 }
 
 fn on_lines(
@@ -202,6 +223,19 @@ mod tests {
         let good =
             "#[expect(\n    dead_code,\n    reason = \"in [brackets]\"\n)]\nfn a() { b.expect(\"c\") }";
         assert_eq!(of("a.rs", good), []);
+    }
+
+    #[test]
+    fn concrete_stores_are_named_in_one_place() {
+        let code = "use dvs_store_loop::LoopStore;";
+        for path in ["apps/dvs-agent/src/life.rs", "apps/dvs-core/src/core.rs", "apps/dvs/src/main.rs"] {
+            assert_eq!(rules(&of(path, code)), ["one place chooses stores"], "{path}");
+        }
+        for path in [COMPOSITION_ROOT, "apps/dvs-trials/src/bench.rs", "apps/dvs-core/tests/core.rs"] {
+            assert_eq!(of(path, code), [], "{path}");
+        }
+        let in_tests = "fn a() {}\n#[cfg(test)]\nmod tests {\n    use dvs_store_fake::FakeStore;\n}";
+        assert_eq!(of("apps/dvs-agent/src/life.rs", in_tests), []);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Rust source without what is no code: comments and the insides of literals become blanks, lines stay lines. So a
 //! rule can look for words without being fooled by a text that speaks of them.
 
+/// How the tests of a file begin; they come last.
+const TESTS: &str = "#[cfg(test)]\nmod ";
+
 /// The code of `source`: as many lines, and in each the code at its place.
 pub(crate) fn code(source: &str) -> String {
     let letters: Vec<char> = source.chars().collect();
@@ -15,6 +18,19 @@ pub(crate) fn code(source: &str) -> String {
             code.extend(letters[at..end].iter().map(|letter| if *letter == '\n' { '\n' } else { ' ' }));
             at = end;
         }
+    }
+    code
+}
+
+/// The code of `source` without the tests at its end.
+pub(super) fn product_code(source: &str) -> String {
+    let mut code = code(source);
+    let tests = code.match_indices(TESTS).find(|(start, _)| {
+        let head = code[start + TESTS.len()..].lines().next();
+        head.is_some_and(|head| head.ends_with('{'))
+    });
+    if let Some((start, _)) = tests {
+        code.truncate(start);
     }
     code
 }
@@ -134,6 +150,13 @@ mod tests {
         ] {
             assert_eq!(code(source), expected, "{source}");
         }
+    }
+
+    #[test]
+    fn tests_at_the_end_are_left_out() {
+        let declared = "#[cfg(test)]\nmod testing;\nfn a() {}\n";
+        assert_eq!(product_code(declared), declared);
+        assert_eq!(product_code(&format!("{declared}#[cfg(test)]\nmod tests {{\n}}\n")), declared);
     }
 
     #[test]
