@@ -1,4 +1,4 @@
-//! The agent's core in this world: put together and started as `dvs-agent` does it, with fakes for adapters.
+//! The agent: its core, started as `dvs-agent` does it, on the fakes.
 
 use crate::fakes::{FakeAnswers, FakeClock, FakeJournal, FakeMounts, FakeStore, FakeUsers};
 use crate::scenario::STORES;
@@ -15,8 +15,7 @@ use tokio::sync::watch;
 /// How long a stopping agent waits for work that runs, in seconds.
 const STOP_SECONDS: u64 = 5;
 
-/// One life: the same steps in the same order as `compose::build` and `life::work` of the agent. Returns when the
-/// agent was told to stop; when it is cut off, this is dropped.
+/// Runs one process of the agent until it is told to stop. When it is killed, this is dropped.
 ///
 /// # Errors
 /// Why it could not start.
@@ -58,7 +57,7 @@ pub(crate) async fn live(sim: Sim, stop: watch::Receiver<bool>) -> Result<(), Fa
     Ok(())
 }
 
-/// A door: hands in what arrives, one after the other, and acknowledges what is on disk.
+/// A door: hands in messages one after the other, and acknowledges each once it is on disk.
 async fn door(sim: Sim, intake: Arc<dyn JobIntake>) {
     loop {
         let Some(arrived) = sim.effect(|world| world.broker.next_arrival()).await else {

@@ -1,4 +1,4 @@
-//! Panics of the agent. Those that the simulation itself makes unwind without the hook and are not among them.
+//! Finds panics of the agent by a panic hook. Injected panics unwind without the hook.
 
 use std::cell::{Cell, RefCell};
 use std::panic;
@@ -9,7 +9,7 @@ thread_local! {
     static FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// From now on panics of this thread are kept for [`take`], in place of being printed.
+/// Keeps panics of this thread for [`take`] instead of printing them, until [`unwatch`].
 pub(crate) fn watch() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -32,7 +32,6 @@ pub(crate) fn take() -> Option<String> {
     FOUND.take()
 }
 
-/// From now on panics of this thread are printed again.
 pub(crate) fn unwatch() {
     IS_WATCHED.set(false);
 }

@@ -1,7 +1,7 @@
-//! Lets time pass: lives of the agent one after the other, each in a runtime of its own with virtual time, and the
-//! world's events between and beside them. A crash drops the runtime with everything in it.
+//! Runs a scenario: process after process of the agent, each in its own runtime with virtual time, and the world's events
+//! beside and between them. A crash drops the runtime with everything in it.
 
-use crate::plot::Plot;
+use crate::phases::Phases;
 use crate::promise::Promise;
 use crate::report::{Report, Violation};
 use crate::scenario::Scenario;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
-/// How often the driver looks at the clock and at the limits, in milliseconds.
+/// Interval at which the limits are checked, in milliseconds.
 const LOOK_MILLISECONDS: u64 = 250;
-/// After how long an agent that could not start is started again, in milliseconds.
+/// Restart delay of an agent that failed to start, in milliseconds.
 const START_AGAIN_MILLISECONDS: u64 = 1_000;
 
 /// Runs `scenario` to its end, or to the first broken promise.
@@ -22,10 +22,10 @@ pub(crate) fn run(scenario: &Scenario, logs: bool, wiring: Wiring) -> Report {
     let sim = Sim::new(scenario.clone(), logs, wiring);
     defects::watch();
     sim.with(|world| world.plan_scenario());
-    let mut plot = Plot::new(scenario);
-    while !plot.is_over() && !is_violated(&sim) {
-        let down_milliseconds = live(&sim, &mut plot);
-        stay_down(&sim, &mut plot, down_milliseconds);
+    let mut phases = Phases::new(scenario);
+    while !phases.is_over() && !is_violated(&sim) {
+        let down_milliseconds = live(&sim, &mut phases);
+        stay_down(&sim, &mut phases, down_milliseconds);
     }
     defects::unwatch();
     sim.with(|world| Report {
@@ -36,15 +36,15 @@ pub(crate) fn run(scenario: &Scenario, logs: bool, wiring: Wiring) -> Report {
     })
 }
 
-/// One life of the agent. Says how long it is down afterwards.
-fn live(sim: &Sim, plot: &mut Plot) -> u64 {
+/// Runs one process of the agent. Returns how long it is down afterwards, in milliseconds.
+fn live(sim: &Sim, phases: &mut Phases) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without threads and devices can always be built");
     let ended = runtime.block_on(async {
-        let ended = watch_over(sim, plot).await;
+        let ended = watch_over(sim, phases).await;
         sim.with(|world| {
             check_defects(world);
             world.freeze();
@@ -68,23 +68,23 @@ fn live(sim: &Sim, plot: &mut Plot) -> u64 {
     })
 }
 
-/// Lets things happen while the agent lives. Says how long an agent that ended by itself stays down.
-async fn watch_over(sim: &Sim, plot: &mut Plot) -> Option<u64> {
+/// Processes the world's events while the agent runs. Returns the downtime if the agent ended by itself.
+async fn watch_over(sim: &Sim, phases: &mut Phases) -> Option<u64> {
     let (stop, stopped) = watch::channel(false);
     sim.with(|world| world.begin_life(stop));
     let mut agent = tokio::spawn(agent::live(sim.clone(), stopped));
     loop {
         let pause = sim.with(|world| {
             check_defects(world);
-            while !world.is_halted() && world.happen() {}
+            while !world.is_halted() && world.process_due() {}
             if !world.is_halted() {
                 world.check_limits();
-                plot.look(world);
+                phases.look(world);
             }
-            let next = world.agenda.next_at().unwrap_or(u64::MAX);
+            let next = world.event_queue.next_at().unwrap_or(u64::MAX);
             next.saturating_sub(world.now()).min(LOOK_MILLISECONDS)
         });
-        if plot.is_over() || sim.with(|world| world.is_halted()) {
+        if phases.is_over() || sim.with(|world| world.is_halted()) {
             return None;
         }
         tokio::select! {
@@ -96,15 +96,15 @@ async fn watch_over(sim: &Sim, plot: &mut Plot) -> Option<u64> {
     }
 }
 
-/// How long the agent stays down that ended by itself.
+/// Downtime of an agent that ended by itself, in milliseconds.
 fn after(sim: &Sim, ended: Result<Result<(), dvs_domain::failure::Failure>, JoinError>) -> u64 {
     sim.with(|world| match ended {
         Ok(Ok(())) => {
-            world.say(format_args!("agent has stopped"));
+            world.log(format_args!("agent has stopped"));
             world.life.stays_down_milliseconds
         }
         Ok(Err(failure)) => {
-            world.say(format_args!("agent could not start: {}", failure.chain()));
+            world.log(format_args!("agent could not start: {}", failure.chain()));
             START_AGAIN_MILLISECONDS
         }
         Err(defect) => {
@@ -114,17 +114,17 @@ fn after(sim: &Sim, ended: Result<Result<(), dvs_domain::failure::Failure>, Join
     })
 }
 
-/// Lets things happen while there is no agent.
-fn stay_down(sim: &Sim, plot: &mut Plot, milliseconds: u64) {
+/// Processes the world's events while the agent is down.
+fn stay_down(sim: &Sim, phases: &mut Phases, milliseconds: u64) {
     sim.with(|world| {
         let until = world.now() + milliseconds;
-        while let Some(at) = world.agenda.next_at().filter(|at| *at <= until) {
+        while let Some(at) = world.event_queue.next_at().filter(|at| *at <= until) {
             world.pass_until(at);
-            world.happen();
-            plot.look(world);
+            world.process_due();
+            phases.look(world);
         }
         world.pass_until(until);
-        plot.look(world);
+        phases.look(world);
     });
 }
 

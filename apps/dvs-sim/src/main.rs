@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// Threads that run seeds side by side; each run has a runtime of its own.
+/// Threads that run seeds; each run has its own runtime.
 const THREADS: usize = 2;
 
-/// Runs the whole agent in a world where everything goes wrong that can
+/// Simulates the agent with injected faults and checks what it promises
 #[derive(Parser)]
 #[command(name = "cargo xtask sim", bin_name = "cargo xtask sim")]
 struct Options {
@@ -62,7 +62,7 @@ fn run_all(seeds: u64) -> ExitCode {
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                     sum.0 += 1;
                     sum.1 += report.counts;
-                    // The lowest failing seed is the one that is told, whichever thread was faster.
+                    // The lowest failing seed is reported, whichever thread was faster.
                     if report.violation.is_some() {
                         stopped.store(true, Ordering::Relaxed);
                         if sum.2.as_ref().is_none_or(|other| seed < other.seed) {
@@ -85,7 +85,7 @@ fn run_all(seeds: u64) -> ExitCode {
     }
 }
 
-/// Nothing is proved about what never happened.
+/// Fails if something never happened: nothing is proved about it.
 fn judge(counts: &Counts) -> ExitCode {
     let never: Vec<_> =
         counts.each().into_iter().filter(|(_, count)| *count == 0).map(|(what, _)| what).collect();

@@ -1,4 +1,4 @@
-//! Where all chance comes from: one number, the seed. The same seed gives the same numbers on every machine.
+//! The random numbers: the same seed gives the same numbers on every machine.
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to vary orders.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What a run came to.
+//! Results of runs.
 
 use crate::promise::Promise;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which promise.
+    /// The promise.
     pub promise: Promise,
     /// How it was broken.
     pub what: String,
@@ -19,7 +19,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How much has happened. A simulation in which one of these stays zero proves nothing about it.
+/// How much happened. A run in which one of these is zero proves nothing about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub(crate) jobs: u64,
@@ -38,7 +38,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Each count with what it counts.
+    /// Each count with its label.
     #[must_use]
     pub fn each(&self) -> [(&'static str, u64); 13] {
         [
@@ -77,10 +77,10 @@ impl AddAssign for Counts {
     }
 }
 
-/// What one run came to.
+/// Result of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Where chance came from.
+    /// The seed.
     pub seed: u64,
     /// The first broken promise.
     pub violation: Option<Violation>,

@@ -1,5 +1,5 @@
-//! A scenario: everything that happens to the agent from outside, and when. Made from a seed; a part of it is a
-//! scenario too, which is how a failing one gets shorter.
+//! A scenario: the messages and faults of a run with their times, generated from the seed. Any subset of its steps is a
+//! scenario too, so that a failing one can be shrunk.
 
 use crate::random::Random;
 use crate::world::faults::{Armed, Call, Fault};
@@ -10,35 +10,34 @@ use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::volume::FileSystem;
 
-/// Where jobs mount: neighbours, nested ones, some that share the folder above, a root itself.
+/// Mount points: siblings, nested ones, some that share a parent, a root itself.
 const PATHS: [&str; 9] =
     ["/mnt/a", "/mnt/b", "/mnt/a/in", "/mnt/d/e", "/mnt/d/f", "/srv/x/y/z", "/srv/s", "/media", "/media/m"];
 const NAMES: [&str; 3] = ["v", "w", "x"];
 const SENDERS: [&str; 3] = ["ann", "bob", "cyd"];
-/// The stores, the default first.
+/// Names of the stores, the default first.
 pub(crate) const STORES: [&str; 2] = ["one", "two"];
-/// The time in which things happen, in milliseconds.
+/// Bounds of the time in which the steps happen, in milliseconds.
 const SPAN_MILLISECONDS: (u64, u64) = (4_000, 60_000);
-/// The most that any call is delayed usually; each seed has one of these.
+/// Upper bounds of the usual delay of a call; each seed has one of them.
 const DELAYS_MILLISECONDS: [u64; 5] = [0, 3, 20, 150, 900];
 
-/// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
-    /// The most that a call is delayed when nothing is wrong.
+    /// Upper bound of the usual delay of a call.
     pub(crate) delay_milliseconds: u64,
-    /// How often any step fails, hangs or is the last one, beside what the steps below say.
+    /// Random faults at any point, beside the faults of the steps.
     pub(crate) rates: Rates,
-    /// How many doors hand in what arrives.
+    /// Number of doors that hand in messages.
     pub(crate) doors: usize,
     pub(crate) messages: Vec<Planned>,
     pub(crate) steps: Vec<Step>,
-    /// Whether the restart after all has become quiet is a reboot.
+    /// Whether the final restart is a reboot.
     pub(crate) ends_with_reboot: bool,
 }
 
-/// Of how many steps in 10,000.
+/// Probabilities per point, in 1/10,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rates {
     pub(crate) failures: u64,
@@ -50,7 +49,7 @@ pub(crate) struct Rates {
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) body: Body,
-    /// How long its sender waits for an answer before publishing it again; `None`: it does not.
+    /// How long its sender waits for an answer before it publishes again; `None`: never again.
     pub(crate) patience_milliseconds: Option<u64>,
 }
 
@@ -66,7 +65,7 @@ impl Planned {
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
     Job(Box<Job>),
-    /// Something that is no job.
+    /// Not a valid job.
     Noise {
         topic: &'static str,
         payload: String,
@@ -80,13 +79,12 @@ pub(crate) struct Step {
     pub(crate) what: What,
 }
 
-/// What happens from outside.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
     Publish {
         message: usize,
     },
-    /// A container is made that refers to a path or to a volume.
+    /// A container that refers to a path, and maybe to a volume.
     ContainerMade {
         name: usize,
         path: MountPoint,
@@ -96,14 +94,14 @@ pub(crate) enum What {
     ContainerGone {
         name: usize,
     },
-    /// A process opens a file in what is mounted there.
+    /// A process opens a file in the volume mounted there.
     FileOpened {
         path: MountPoint,
     },
     FileClosed {
         path: MountPoint,
     },
-    /// Another mount namespace takes what is mounted there with it.
+    /// Another mount namespace copies what is mounted there.
     NamespaceMade {
         path: MountPoint,
     },
@@ -176,12 +174,12 @@ impl Scenario {
     }
 }
 
-/// Makes a scenario, step by step. Each seed has its own favourites, so that seeds differ in more than numbers.
+/// Generates a scenario. Each seed favours some kinds of faults, so that seeds differ in kind (swarm testing).
 struct Maker {
     random: Random,
     span: u64,
     paths: Vec<&'static str>,
-    /// As in the specification's examples: a create and a delete of one id.
+    /// Whether a create and a delete may share an id, as in the specification's examples.
     shares_ids: bool,
     messages: Vec<Planned>,
     steps: Vec<Step>,
@@ -206,7 +204,7 @@ impl Maker {
             let what = self.message(number);
             self.step(at, what);
         }
-        // A sender that is not sure asks again, long after.
+        // A sender repeats a job long after.
         if self.random.chance(40) && !self.messages.is_empty() {
             let message = self.random.index(self.messages.len());
             let later = at + self.random.between(1, self.span);
@@ -262,7 +260,7 @@ impl Maker {
         CreateRequest { target, file_system, ..CreateRequest::at(path(PATHS[0]), size) }
     }
 
-    /// The id of an earlier job, and something else in it.
+    /// A job with the id of an earlier one and other content.
     fn other_content(&mut self) -> Option<Body> {
         let which = self.random.index(self.messages.len());
         let Body::Job(earlier) = self.messages.get(which)?.body.clone() else { return None };
@@ -361,7 +359,7 @@ impl Maker {
                 };
                 self.step(at, what);
             }
-            // Trouble at the start that follows a crash.
+            // A fault during the start that follows a crash.
             15 | 16 => {
                 let power = self.random.chance(30);
                 let down = self.armed_crash(at, power);
@@ -381,7 +379,7 @@ impl Maker {
         }
     }
 
-    /// A crash at one of the next moments at which the agent does something. Says how long it is down then.
+    /// Arms a crash. Returns the downtime after it, in milliseconds.
     fn armed_crash(&mut self, at: u64, power: bool) -> u64 {
         let down_milliseconds = self.random.pick(&[20, 400, 3_000, 15_000, 30_000]);
         self.arm(at, Fault::Crash { power, down_milliseconds });
@@ -390,8 +388,7 @@ impl Maker {
 
     fn armed_failure(&mut self, at: u64) {
         let codes = [FailureCode::Internal, FailureCode::NoSpace, FailureCode::StoreUnavailable];
-        let fault =
-            if self.random.chance(20) { Fault::Defect } else { Fault::Fail(self.random.pick(&codes)) };
+        let fault = if self.random.chance(20) { Fault::Panic } else { Fault::Fail(self.random.pick(&codes)) };
         self.arm(at, fault);
     }
 

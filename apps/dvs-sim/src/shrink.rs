@@ -1,5 +1,5 @@
-//! Makes a failing scenario shorter while it still breaks the same promise: half of its steps left out, a quarter, …,
-//! one by one; fewer doors; shorter delays.
+//! Shrinks a failing scenario while it still breaks the same promise: removes half of its steps, a quarter, …, single
+//! ones; then doors and delays.
 
 use crate::driver;
 use crate::promise::Promise;
@@ -7,10 +7,10 @@ use crate::report::Report;
 use crate::scenario::{Rates, Scenario};
 use crate::wiring::Wiring;
 
-/// How many shorter scenarios are tried.
+/// Upper bound of scenarios that are tried.
 const TRIES_MAX: usize = 600;
 
-/// The shortest that was found, run with its log.
+/// Runs the shortest scenario found, with its log.
 pub(crate) fn shrink(scenario: &Scenario, promise: Promise) -> Report {
     let mut search = Search { promise, tries: 0 };
     let mut best = scenario.clone();
@@ -75,7 +75,7 @@ impl Search {
         })
     }
 
-    /// The first of some calmer scenarios that still fails, or else the one that is there.
+    /// The first of some simpler scenarios that still fails, or else the present one.
     fn first<const N: usize>(
         &mut self,
         best: Scenario,

@@ -1,23 +1,22 @@
-//! Answers: none before its record, in order, one final word per job, and only the words of the contract.
+//! Checks of answers: recorded first, in order, one final answer per job, on the topic of the contract.
 
-use super::Word;
 use crate::promise::Promise;
 use crate::world::World;
-use crate::world::senders::MessageNumber;
+use crate::world::ids::{MessageNumber, SentAnswer};
 use dvs_domain::job::{Answer, JobKey, JobKind, Status};
 use dvs_domain::ledger::{AnswerState, Finished, JobRecord, Outcome, Phase};
 use dvs_domain::ports::Arrival;
 use dvs_job_json::decode_answer;
 
 impl World {
-    /// Says what an answer is that the agent gives to its client, from what is on disk.
-    pub(crate) fn check_answer(&mut self, answer: &Answer) -> Option<Word> {
-        let word = match &answer.status {
+    /// Identifies an answer that the agent hands to its client by what is on disk; `None` is a violation.
+    pub(crate) fn check_answer(&mut self, answer: &Answer) -> Option<SentAnswer> {
+        let sent = match &answer.status {
             Status::Pending => self.pending(answer),
-            Status::Done => self.final_word(answer),
-            Status::Failed(_) => self.final_word(answer).or_else(|| self.refusal(answer)),
+            Status::Done => self.final_answer(answer),
+            Status::Failed(_) => self.final_answer(answer).or_else(|| self.refusal(answer)),
         };
-        if word.is_none() {
+        if sent.is_none() {
             let known = self.records(answer).next().map(|record| record.key());
             match (known, &answer.status) {
                 (Some(key), Status::Pending) => {
@@ -35,26 +34,26 @@ impl World {
                 ),
             }
         }
-        match &word {
-            Some(Word::Pending(key)) => self.life.pending_sent.insert(key.clone()),
-            Some(Word::Final(key, _)) => self.life.final_sent.insert(key.clone()),
-            Some(Word::Refused(..)) | None => false,
+        match &sent {
+            Some(SentAnswer::Pending(key)) => self.life.pending_sent.insert(key.clone()),
+            Some(SentAnswer::Final(key, _)) => self.life.final_sent.insert(key.clone()),
+            Some(SentAnswer::Refused(..)) | None => false,
         };
-        word
+        sent
     }
 
-    fn pending(&self, answer: &Answer) -> Option<Word> {
+    fn pending(&self, answer: &Answer) -> Option<SentAnswer> {
         let may_be_said = |record: &&JobRecord| match &record.phase {
             Phase::Accepted => true,
             Phase::Finished(finished) => finished.answers == AnswerState::PendingUnacknowledged,
         };
         let mut records: Vec<_> = self.records(answer).filter(may_be_said).collect();
-        // A create and a delete of one id cannot be told apart by the answer: they are sent in order.
+        // Answers to a create and a delete with the same id look the same: they are sent in order.
         records.sort_by_key(|record| (self.life.pending_sent.contains(&record.key()), record.number));
-        records.first().map(|record| Word::Pending(record.key()))
+        records.first().map(|record| SentAnswer::Pending(record.key()))
     }
 
-    fn final_word(&self, answer: &Answer) -> Option<Word> {
+    fn final_answer(&self, answer: &Answer) -> Option<SentAnswer> {
         let says = |finished: &Finished| match (&finished.outcome, &answer.status) {
             (Outcome::Done, Status::Done) => true,
             (Outcome::Failed(is), Status::Failed(said)) => is == said,
@@ -69,10 +68,10 @@ impl World {
             }
             _ => None,
         });
-        finished.min().map(|(_, _, key)| Word::Final(key, answer.status.clone()))
+        finished.min().map(|(_, _, key)| SentAnswer::Final(key, answer.status.clone()))
     }
 
-    fn refusal(&self, answer: &Answer) -> Option<Word> {
+    fn refusal(&self, answer: &Answer) -> Option<SentAnswer> {
         let Status::Failed(report) = &answer.status else { return None };
         let shown = (answer.sender.clone(), answer.job.clone());
         let is_on_disk = self.disk.refusals.values().any(|refusal| {
@@ -80,8 +79,8 @@ impl World {
                 && refusal.job == answer.job
                 && refusal.report == *report
         });
-        let allowed = is_on_disk || self.ghost.unrecorded.contains(&shown);
-        allowed.then(|| Word::Refused(shown, report.clone()))
+        let allowed = is_on_disk || self.history.unrecorded.contains(&shown);
+        allowed.then(|| SentAnswer::Refused(shown, report.clone()))
     }
 
     /// The jobs on disk that an answer may be about.
@@ -93,30 +92,29 @@ impl World {
         [JobKind::Create, JobKind::Delete].map(of_kind).into_iter().flatten()
     }
 
-    /// A sender hears a word.
-    pub(crate) fn check_heard(&mut self, word: &Word, topic: &str, payload: &[u8]) {
-        self.check_wire(word, topic, payload);
-        let (key, status) = match word {
-            Word::Pending(key) => (key, None),
-            Word::Final(key, status) => (key, Some(status)),
-            Word::Refused(..) => return,
+    pub(crate) fn check_received(&mut self, sent: &SentAnswer, topic: &str, payload: &[u8]) {
+        self.check_wire(sent, topic, payload);
+        let (key, status) = match sent {
+            SentAnswer::Pending(key) => (key, None),
+            SentAnswer::Final(key, status) => (key, Some(status)),
+            SentAnswer::Refused(..) => return,
         };
         if self.has_twin(key) {
             return;
         }
-        let heard = self.ghost.heard.entry(key.clone()).or_default();
+        let received = self.history.received.entry(key.clone()).or_default();
         let wrong = match status {
-            None if heard.last.is_some() => Some("PENDING after the final word"),
+            None if received.last.is_some() => Some("PENDING after the final word"),
             None => {
-                heard.pending = true;
+                received.pending = true;
                 None
             }
-            Some(_) if !heard.pending => Some("a final word before PENDING"),
-            Some(status) if heard.last.as_ref().is_some_and(|last| last != status) => {
+            Some(_) if !received.pending => Some("a final word before PENDING"),
+            Some(status) if received.last.as_ref().is_some_and(|last| last != status) => {
                 Some("two different final words")
             }
             Some(status) => {
-                heard.last = Some(status.clone());
+                received.last = Some(status.clone());
                 None
             }
         };
@@ -125,7 +123,7 @@ impl World {
         }
     }
 
-    /// Whether the sender has a job of the other kind under this id: their answers look the same.
+    /// Whether the sender has a job of the other kind with this id: their answers look the same.
     fn has_twin(&self, key: &JobKey) -> bool {
         let kind = match key.kind {
             JobKind::Create => JobKind::Delete,
@@ -134,24 +132,24 @@ impl World {
         self.disk.jobs.contains_key(&JobKey { kind, ..key.clone() })
     }
 
-    fn check_wire(&mut self, word: &Word, topic: &str, payload: &[u8]) {
-        let (sender, status) = match word {
-            Word::Pending(key) => (&key.sender, Status::Pending),
-            Word::Final(key, status) => (&key.sender, status.clone()),
-            Word::Refused((sender, _), report) => (sender, Status::Failed(report.clone())),
+    fn check_wire(&mut self, sent: &SentAnswer, topic: &str, payload: &[u8]) {
+        let (sender, status) = match sent {
+            SentAnswer::Pending(key) => (&key.sender, Status::Pending),
+            SentAnswer::Final(key, status) => (&key.sender, status.clone()),
+            SentAnswer::Refused((sender, _), report) => (sender, Status::Failed(report.clone())),
         };
         let place = match status {
             Status::Failed(_) => self.topics.failures(sender),
             Status::Pending | Status::Done => self.topics.answers(sender),
         };
-        let heard = decode_answer(payload).map(|heard| heard.status);
-        if place != topic || heard.as_ref() != Some(&status) {
+        let received = decode_answer(payload).map(|received| received.status);
+        if place != topic || received.as_ref() != Some(&status) {
             let text = String::from_utf8_lossy(payload).into_owned();
-            self.violate(Promise::OnlyPendingAndDoneOnJobs, format_args!("{word} went to {topic} as {text}"));
+            self.violate(Promise::OnlyPendingAndDoneOnJobs, format_args!("{sent} went to {topic} as {text}"));
         }
     }
 
-    /// The agent says that it has a message: its job, or its refusal, is on disk.
+    /// The agent acknowledges a message: its job, or its refusal, is on disk.
     pub(crate) fn check_acknowledged(&mut self, message: MessageNumber) {
         self.senders.note_acknowledged(message);
         let (key, shown) = match self.senders.meaning(message) {
@@ -162,7 +160,7 @@ impl World {
         };
         let Some(shown) = shown else { return };
         let has_job = key.as_ref().is_some_and(|key| self.disk.jobs.contains_key(key));
-        if !has_job && !self.ghost.refused.contains(&shown) && !self.senders.was_refused(&shown) {
+        if !has_job && !self.history.refused.contains(&shown) && !self.senders.was_refused(&shown) {
             let what = key.map_or_else(|| "a refusal".to_owned(), |key| key.to_string());
             self.violate(
                 Promise::AcknowledgedAfterRecord,

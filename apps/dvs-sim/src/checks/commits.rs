@@ -1,8 +1,8 @@
-//! Commits: what gets on disk, in which order, and whether it is true at that moment.
+//! Checks of commits: their order, and whether what they record is true.
 
-use super::{Ended, Expected};
 use crate::promise::Promise;
 use crate::world::World;
+use crate::world::history::Expected;
 use crate::world::kernel::Mount;
 use dvs_domain::attachment::Holder;
 use dvs_domain::failure::{FailureCode, FailureReport};
@@ -12,40 +12,40 @@ use dvs_domain::ports::Change;
 use dvs_domain::volume::VolumeId;
 
 impl World {
-    /// One change becomes durable.
+    /// Checks a change and makes it durable.
     pub(crate) fn commit(&mut self, change: Change) {
         match &change {
             Change::PutJob(record) => self.check_job(record),
             Change::DropJob(key) => {
                 self.check_forgotten(key);
-                self.ghost.heard.remove(key);
+                self.history.received.remove(key);
             }
             Change::PutRefusal(_, refusal) => {
                 let shown = refusal.sender.clone().map(|sender| (sender, refusal.job.clone()));
-                self.ghost.refused.extend(shown);
+                self.history.refused.extend(shown);
             }
             Change::DropRefusal(_) => {}
             Change::PutAttachment(there) => {
-                self.say(format_args!("journal: {} is attached at {}", there.volume, there.mount_point));
+                self.log(format_args!("journal: {} is attached at {}", there.volume, there.mount_point));
             }
             Change::DropAttachment(there) => {
-                self.say(format_args!("journal: nothing is attached at {there}"));
+                self.log(format_args!("journal: nothing is attached at {there}"));
             }
         }
         self.disk.write(change);
     }
 
-    /// The journal takes none of `changes`, by the world's will: what follows from that is excused.
+    /// Notes what an injected failure kept from being recorded: it may be refused without a record.
     pub(crate) fn excuse_unrecorded(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::PutJob(record) if record.phase == Phase::Accepted => {
                     let job = &record.job;
-                    self.ghost.unrecorded.insert((job.sender.clone(), Some(job.id.clone())));
+                    self.history.unrecorded.insert((job.sender.clone(), Some(job.id.clone())));
                 }
                 Change::PutRefusal(_, refusal) => {
                     let shown = refusal.sender.clone().map(|sender| (sender, refusal.job.clone()));
-                    self.ghost.unrecorded.extend(shown);
+                    self.history.unrecorded.extend(shown);
                 }
                 _ => {}
             }
@@ -58,7 +58,7 @@ impl World {
         match (before, &record.phase) {
             (None, Phase::Accepted) => {
                 self.counts.accepted += 1;
-                self.say(format_args!("journal: {key} is accepted as number {}", record.number));
+                self.log(format_args!("journal: {key} is accepted as number {}", record.number));
             }
             (None, Phase::Finished(_)) => {
                 self.violate(Promise::RecordBeforeWork, format_args!("{key} ends and was never accepted"));
@@ -82,7 +82,7 @@ impl World {
             self.violate(Promise::AnsweredOnceInOrder, format_args!("{key} gets another outcome"));
         }
         if before.answers == AnswerState::Acknowledged && after.answers == AnswerState::FinalUnacknowledged {
-            self.life.final_sent.remove(key); // A repeat: it will be said again.
+            self.life.final_sent.remove(key); // A repeat: it is sent again.
             self.check_repeated(key, after);
         }
         let goes_back = after.answers == AnswerState::PendingUnacknowledged
@@ -95,10 +95,10 @@ impl World {
         }
     }
 
-    /// `DONE` is going to be said again: it must still be true.
+    /// A `DONE` that is sent again must still be true.
     fn check_repeated(&mut self, key: &JobKey, finished: &Finished) {
         let Some(id) = finished.volume.as_ref().filter(|_| finished.outcome == Outcome::Done) else { return };
-        let later = self.ghost.expected.get(id).filter(|(order, _)| finished.order < *order);
+        let later = self.history.expected.get(id).filter(|(order, _)| finished.order < *order);
         let wrong = match (key.kind, later) {
             (JobKind::Create, Some((_, Expected::Absent { .. }))) => "gone",
             (JobKind::Delete, Some((_, Expected::Present { .. }))) => "there again",
@@ -116,26 +116,28 @@ impl World {
         }
     }
 
-    /// A job has ended: is what it says true?
+    /// The end of a job must be true.
     fn check_end(&mut self, record: &JobRecord, finished: &Finished) {
         let key = record.key();
         match &finished.outcome {
             Outcome::Done => {
                 self.counts.done += 1;
-                self.say(format_args!("journal: {key} is done"));
+                self.log(format_args!("journal: {key} is done"));
                 self.check_order(record);
                 self.check_done(record, finished);
             }
             Outcome::Failed(report) => {
                 self.counts.failed += 1;
-                self.say(format_args!("journal: {key} has failed: {} {}", report.code, report.error));
+                self.log(format_args!("journal: {key} has failed: {} {}", report.code, report.error));
                 self.check_failed(record, report, finished);
             }
         }
-        self.ghost.outcomes.insert(key, Ended { done: finished.outcome == Outcome::Done });
+        if finished.outcome == Outcome::Done {
+            self.history.done.insert(key);
+        }
     }
 
-    /// No job of its lane that came before is still to be worked on.
+    /// No earlier job of its lane has still to run.
     fn check_order(&mut self, record: &JobRecord) {
         let target = record.job.request.target();
         let overtaken = self.disk.jobs.values().find(|other| {
@@ -171,8 +173,8 @@ impl World {
                 if is_last {
                     self.check_gone(job, volume.as_ref());
                 }
-                // The attempt that decided it may have been cut off, and this one has found nothing.
-                let decided = self.ghost.decided.get(&record.key()).cloned();
+                // An earlier attempt may have decided it, so that this one found nothing.
+                let decided = self.history.decided.get(&record.key()).cloned();
                 for id in volume.iter().chain(&decided) {
                     self.expect(finished.order, id, Expected::Absent { told: true });
                 }
@@ -186,7 +188,7 @@ impl World {
         }
     }
 
-    /// Whether no later job may have changed what this one was about.
+    /// Whether no later job can have changed what this one was about.
     fn is_last_of_its_lane(&self, record: &JobRecord, id: Option<&VolumeId>) -> bool {
         let mount_point = record.job.request.target().mount_point();
         !self.disk.jobs.values().any(|other| {
@@ -235,14 +237,14 @@ impl World {
     fn check_failed(&mut self, record: &JobRecord, report: &FailureReport, finished: &Finished) {
         let key = record.key();
         match &record.job.request {
-            // Looked at when all is quiet.
+            // Checked once it is undone.
             JobRequest::Create(_) if finished.owes_undo => {}
             JobRequest::Create(_) => self.check_undone(&key),
             JobRequest::Delete(_) => self.check_not_deleted(&key, report, finished),
         }
     }
 
-    /// A failed create leaves nothing that it made.
+    /// A failed create leaves nothing behind.
     pub(super) fn check_undone(&mut self, key: &JobKey) {
         let made = self.disk.images().find(|(_, image)| image.volume.made_by.as_ref() == Some(key));
         let holder = Holder::Job(key.clone());
@@ -256,7 +258,7 @@ impl World {
     }
 
     fn check_not_deleted(&mut self, key: &JobKey, report: &FailureReport, finished: &Finished) {
-        let Some(id) = self.ghost.decided.get(key).cloned() else { return };
+        let Some(id) = self.history.decided.get(key).cloned() else { return };
         let refused = matches!(
             report.code,
             FailureCode::InUse | FailureCode::Conflict | FailureCode::Damaged | FailureCode::Busy
@@ -269,7 +271,7 @@ impl World {
         }
     }
 
-    /// A delete that was answered while it hung has decided the end after all: that cannot be undone.
+    /// A delete that was answered while it hung has removed the volume after all.
     pub(super) fn expect_gone(&mut self, key: &JobKey, id: &VolumeId) {
         let Some(Phase::Finished(finished)) = self.disk.jobs.get(key).map(|record| &record.phase) else {
             return;
@@ -278,9 +280,9 @@ impl World {
         self.expect(order, id, Expected::Absent { told: false });
     }
 
-    /// What must be true of a volume once all is quiet. The last job in the order of ends decides.
+    /// Sets what must be true of a volume in the end. The job that ended last decides.
     fn expect(&mut self, order: u64, id: &VolumeId, mut expected: Expected) {
-        let before = self.ghost.expected.get(id);
+        let before = self.history.expected.get(id);
         if before.is_some_and(|(other, _)| order < *other) {
             return;
         }
@@ -289,6 +291,6 @@ impl World {
         {
             at.clone_from(there);
         }
-        self.ghost.expected.insert(id.clone(), (order, expected));
+        self.history.expected.insert(id.clone(), (order, expected));
     }
 }

@@ -1,14 +1,13 @@
-//! Limits: everything has an answer in time, and nothing grows without bound.
+//! Checks of limits: every job ends in time, and queues are bounded.
 
 use crate::promise::Promise;
 use crate::world::{LIMITS, World};
 use dvs_domain::ledger::Phase;
 
-/// How much later than its limit a job's end may be on disk: a tick of the engine and what it waits for.
+/// How long after its deadline the end of a job may be recorded: a tick of the engine and what that waits for.
 const SLACK_MILLISECONDS: u64 = 4_000;
 
 impl World {
-    /// Looks at the clock and at what waits.
     pub(crate) fn check_limits(&mut self) {
         let accepted = self.disk.jobs.values().filter(|record| record.phase == Phase::Accepted).count();
         if LIMITS.queue + LIMITS.workers < accepted {
@@ -19,9 +18,9 @@ impl World {
         let slack = SLACK_MILLISECONDS + 4 * self.scenario.delay_milliseconds;
         let trouble = self.faults.journal_trouble_at.map_or(0, |at| at + slack);
         if now < trouble {
-            return; // An end that cannot be recorded cannot be answered.
+            return; // No end can be recorded.
         }
-        // What a restart found is undone first, a worker's share at a time.
+        // Jobs from before a restart are undone first, a few at a time.
         let undoing = LIMITS.undo_milliseconds * (LIMITS.queue / LIMITS.workers + 2) as u64;
         let late = self.disk.jobs.values().find(|record| {
             let received = Self::time_of(record.received);

@@ -1,4 +1,4 @@
-//! The way back to senders, through the agent's client.
+//! The answers, over the agent's MQTT client.
 
 use crate::world::Sim;
 use crate::world::faults::Call;
@@ -12,16 +12,16 @@ pub(crate) struct FakeAnswers(pub(crate) Sim);
 #[async_trait]
 impl Answers for FakeAnswers {
     async fn publish(&self, answer: &Answer) {
-        // The order of the calls is the order on the wire, so nothing may come between: no time passes here.
+        // No time passes before the client has it: the order of the calls is the order on the wire.
         let instant = |call| self.0.effect(move |world| world.instant(call));
         instant(Call::Publish).await;
         let sent = self.0.effect(|world| {
-            let word = world.check_answer(answer)?;
-            world.say(format_args!("agent sends {word}"));
+            let sent = world.check_answer(answer)?;
+            world.log(format_args!("agent sends {sent}"));
             let (topic, payload) = (world.wiring.encode)(&world.topics, answer);
-            Some(world.send(word, topic, payload))
+            Some(world.send(sent, topic, payload))
         });
-        // What must not be said has ended the run.
+        // A forbidden answer has ended the run.
         let Some(acknowledged) = sent.await else { return pending().await };
         instant(Call::Publish).await;
         if acknowledged.await.is_err() {

@@ -1,6 +1,6 @@
-//! A journal: all of a commit is durable, or nothing is, also when the agent is cut off in it.
+//! The journal: a commit is durable as a whole or not at all, also when the agent is killed in it.
 
-use super::Under;
+use super::CallGuard;
 use crate::world::Sim;
 use crate::world::faults::Call;
 use async_trait::async_trait;
@@ -13,18 +13,18 @@ pub(crate) struct FakeJournal(pub(crate) Sim);
 #[async_trait]
 impl Journal for FakeJournal {
     async fn load(&self) -> Result<Remembered, Failure> {
-        let _under_way = Under::way(&self.0, Call::Load, None, None).await;
+        let _call = CallGuard::begin(&self.0, Call::Load, None, None).await;
         self.0.step(Call::Load).await?;
         Ok(self.0.effect(|world| world.disk.remembered()).await)
     }
 
     async fn commit(&self, changes: &[Change]) -> Result<(), Failure> {
-        let _under_way = Under::way(&self.0, Call::Commit, None, None).await;
+        let _call = CallGuard::begin(&self.0, Call::Commit, None, None).await;
         self.0.moment(Call::Commit).await;
         let accepts_something = changes.iter().any(accepts_something);
         let committed = self.0.effect(|world| {
             if let Some(failure) = world.journal_failure(accepts_something) {
-                world.say(format_args!("journal takes nothing: {failure}"));
+                world.log(format_args!("journal takes nothing: {failure}"));
                 world.excuse_unrecorded(changes);
                 return Err(failure);
             }
@@ -37,7 +37,7 @@ impl Journal for FakeJournal {
     }
 }
 
-/// What is refused on a full disk; for the rest the journal keeps room.
+/// Whether a full journal refuses it.
 fn accepts_something(change: &Change) -> bool {
     match change {
         Change::PutJob(record) => record.phase == Phase::Accepted,

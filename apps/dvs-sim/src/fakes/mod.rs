@@ -1,5 +1,5 @@
-//! The ports, over the world. Every call takes time, may fail and may be where the agent is cut off: before what it
-//! does, after it, and between its steps.
+//! The ports, over the world. Each call takes time, may fail, and the agent may be killed in it: before, between and after
+//! its steps.
 
 mod answers;
 mod clock;
@@ -20,22 +20,27 @@ use crate::world::faults::Call;
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::volume::VolumeId;
 
-/// A call under way. Dropped when it returns, or with the agent.
-struct Under {
+/// Registers a call until it returns or the agent is killed.
+struct CallGuard {
     sim: Sim,
     number: u64,
 }
 
-impl Under {
-    async fn way(sim: &Sim, call: Call, volume: Option<&VolumeId>, mount_point: Option<&MountPoint>) -> Self {
+impl CallGuard {
+    async fn begin(
+        sim: &Sim,
+        call: Call,
+        volume: Option<&VolumeId>,
+        mount_point: Option<&MountPoint>,
+    ) -> Self {
         let number = sim.effect(|world| world.begin_call(call, volume, mount_point)).await;
-        let under_way = Self { sim: sim.clone(), number };
-        sim.break_if_due(call).await;
-        under_way
+        let active = Self { sim: sim.clone(), number };
+        sim.panic_if_due(call).await;
+        active
     }
 }
 
-impl Drop for Under {
+impl Drop for CallGuard {
     fn drop(&mut self) {
         self.sim.with(|world| world.end_call(self.number));
     }

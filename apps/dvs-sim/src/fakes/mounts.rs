@@ -1,6 +1,6 @@
-//! Mount points, in the kernel and the directories of the world.
+//! The mounter, over the world's kernel and directories.
 
-use super::Under;
+use super::CallGuard;
 use super::store::{DEVICE, FOLDER};
 use crate::world::disk::Inode;
 use crate::world::faults::Call;
@@ -12,19 +12,19 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::{Detached, Mounted, Mounter, Source, SourceKind, Survey};
 use dvs_domain::user::{User, in_use};
 
-/// The roots: they are there, and never made.
+/// The allowed roots, which always exist.
 const ROOTS: [&str; 3] = ["/mnt", "/srv", "/media"];
 
 pub(crate) struct FakeMounts(pub(crate) Sim);
 
 impl FakeMounts {
-    /// A moment at which this step may fail.
+    /// A point at which the call may fail.
     async fn step(&self, call: Call, there: &MountPoint) -> Result<(), Failure> {
         self.0.moment(call).await;
         let failure = self.0.effect(|world| {
             let failure = world.failure_is_due(call);
             if let Some(failure) = &failure {
-                world.say(format_args!("{} at {there} fails: {failure}", call.as_str()));
+                world.log(format_args!("{} at {there} fails: {failure}", call.as_str()));
                 if matches!(call, Call::Survey | Call::Guard) {
                     world.life.unguarded.insert(there.clone());
                 }
@@ -34,7 +34,7 @@ impl FakeMounts {
         failure.await.map_or(Ok(()), Err)
     }
 
-    /// Makes those directories on the way that are not there and that `missing` allows to make.
+    /// Makes the missing directories of the path, as far as `missing` allows it.
     async fn make_directories(
         &self,
         call: Call,
@@ -42,7 +42,7 @@ impl FakeMounts {
         missing: &[MountPoint],
         made: &mut Vec<MountPoint>,
     ) -> Result<(), Failure> {
-        for directory in way_to(there) {
+        for directory in components_below_root(there) {
             if self.0.effect(|world| world.disk.directories.contains(&directory)).await {
                 continue;
             }
@@ -56,7 +56,7 @@ impl FakeMounts {
             self.0
                 .effect(|world| {
                     world.check_directory(&directory, there);
-                    world.say(format_args!("directory {directory} is made"));
+                    world.log(format_args!("directory {directory} is made"));
                     world.disk.directories.insert(directory.clone());
                 })
                 .await;
@@ -86,7 +86,7 @@ impl FakeMounts {
         {
             self.0
                 .effect(|world| {
-                    world.say(format_args!("image {inode} is taken away from {there} again"));
+                    world.log(format_args!("image {inode} is taken away from {there} again"));
                     world.kernel.unmount(there, Mount::Volume(inode));
                 })
                 .await;
@@ -99,7 +99,7 @@ impl FakeMounts {
 #[async_trait]
 impl Mounter for FakeMounts {
     async fn survey(&self, there: &MountPoint) -> Result<Survey, Failure> {
-        let _under_way = Under::way(&self.0, Call::Survey, None, Some(there)).await;
+        let _call = CallGuard::begin(&self.0, Call::Survey, None, Some(there)).await;
         self.step(Call::Survey, there).await?;
         let survey = self.0.effect(|world| {
             let is_missing = |path: &MountPoint| !world.disk.directories.contains(path);
@@ -108,7 +108,11 @@ impl Mounter for FakeMounts {
                 Mount::Volume(inode) => Mounted::Something(format!("image {inode} (ext4)")),
                 Mount::Foreign => Mounted::Something("tmpfs (tmpfs)".to_owned()),
             });
-            Survey { missing: way_to(there).filter(is_missing).collect(), mounted, hides_files: false }
+            Survey {
+                missing: components_below_root(there).filter(is_missing).collect(),
+                mounted,
+                hides_files: false,
+            }
         });
         Ok(survey.await)
     }
@@ -119,7 +123,7 @@ impl Mounter for FakeMounts {
         there: &MountPoint,
         missing: &[MountPoint],
     ) -> Result<(), Failure> {
-        let _under_way = Under::way(&self.0, Call::Attach, None, Some(there)).await;
+        let _call = CallGuard::begin(&self.0, Call::Attach, None, Some(there)).await;
         self.step(Call::Attach, there).await?;
         let mut made = Vec::new();
         let attached = self.attach_at(source, there, missing, &mut made).await;
@@ -131,7 +135,7 @@ impl Mounter for FakeMounts {
     }
 
     async fn detach(&self, source: &Source, there: &MountPoint) -> Result<Detached, Failure> {
-        let _under_way = Under::way(&self.0, Call::Detach, None, Some(there)).await;
+        let _call = CallGuard::begin(&self.0, Call::Detach, None, Some(there)).await;
         self.step(Call::Detach, there).await?;
         let detached = self.0.effect(|world| hide(world, source, there)).await;
         self.0.moment(Call::Detach).await;
@@ -140,7 +144,7 @@ impl Mounter for FakeMounts {
 
     async fn remove_directories(&self, directories: &[MountPoint]) -> Result<(), Failure> {
         let there = directories.last().cloned();
-        let _under_way = Under::way(&self.0, Call::RemoveDirectories, None, there.as_ref()).await;
+        let _call = CallGuard::begin(&self.0, Call::RemoveDirectories, None, there.as_ref()).await;
         for directory in directories.iter().rev() {
             self.step(Call::RemoveDirectories, directory).await?;
             if !self.0.effect(|world| remove_directory(world, directory)).await {
@@ -151,14 +155,14 @@ impl Mounter for FakeMounts {
     }
 
     async fn guard(&self, there: &MountPoint, missing: &[MountPoint]) -> Result<(), Failure> {
-        let _under_way = Under::way(&self.0, Call::Guard, None, Some(there)).await;
+        let _call = CallGuard::begin(&self.0, Call::Guard, None, Some(there)).await;
         let mut made = Vec::new();
         let guarded = match self.make_directories(Call::Guard, there, missing, &mut made).await {
             Ok(()) => self.step(Call::Guard, there).await,
             Err(failure) => Err(failure),
         };
         let guarded = match guarded {
-            Ok(()) => self.0.effect(|world| lay_guard(world, there)).await,
+            Ok(()) => self.0.effect(|world| mount_guard(world, there)).await,
             Err(failure) => Err(failure),
         };
         if guarded.is_err() {
@@ -169,7 +173,7 @@ impl Mounter for FakeMounts {
     }
 
     async fn unguard(&self, there: &MountPoint) -> Result<(), Failure> {
-        let _under_way = Under::way(&self.0, Call::Unguard, None, Some(there)).await;
+        let _call = CallGuard::begin(&self.0, Call::Unguard, None, Some(there)).await;
         self.step(Call::Unguard, there).await?;
         self.0.effect(|world| world.kernel.unmount(there, Mount::Guard)).await;
         self.0.moment(Call::Unguard).await;
@@ -177,7 +181,7 @@ impl Mounter for FakeMounts {
     }
 
     async fn holders_of(&self, source: &Source, there: &MountPoint) -> Vec<User> {
-        let _under_way = Under::way(&self.0, Call::HoldersOf, None, Some(there)).await;
+        let _call = CallGuard::begin(&self.0, Call::HoldersOf, None, Some(there)).await;
         self.0.moment(Call::HoldersOf).await;
         self.0
             .effect(|world| {
@@ -189,7 +193,7 @@ impl Mounter for FakeMounts {
 }
 
 /// Every directory from below the root to the mount point, outermost first.
-fn way_to(there: &MountPoint) -> impl Iterator<Item = MountPoint> {
+fn components_below_root(there: &MountPoint) -> impl Iterator<Item = MountPoint> {
     let text = there.as_str().to_owned();
     let ends: Vec<usize> = text.match_indices('/').map(|(at, _)| at).skip(1).chain([text.len()]).collect();
     ends.into_iter()
@@ -198,7 +202,7 @@ fn way_to(there: &MountPoint) -> impl Iterator<Item = MountPoint> {
         .map(|path| MountPoint::new(path).expect("a part of a normal path is one"))
 }
 
-/// What a source leads to now: a device's number may have been given to another image.
+/// The image that a source leads to now: a device number may have been reused.
 fn resolve(world: &World, source: &Source) -> Option<Inode> {
     match &source.kind {
         SourceKind::Device { path, .. } => {
@@ -209,7 +213,7 @@ fn resolve(world: &World, source: &Source) -> Option<Inode> {
             let inode = path.to_str()?.strip_prefix(FOLDER)?.parse().ok()?;
             world.disk.owner_of(inode).map(|_| inode)
         }
-        SourceKind::NfsExport { .. } => None, // No store of this world gives one.
+        SourceKind::NfsExport { .. } => None, // No fake store gives one.
     }
 }
 
@@ -225,7 +229,7 @@ fn show(world: &mut World, source: &Source, there: &MountPoint) -> Result<Option
     }
     world.check_mount(inode, there);
     world.kernel.mount(there, Mount::Volume(inode));
-    world.say(format_args!("kernel: image {inode} is mounted at {there}"));
+    world.log(format_args!("kernel: image {inode} is mounted at {there}"));
     Ok(Some(inode))
 }
 
@@ -240,24 +244,24 @@ fn hide(world: &mut World, source: &Source, there: &MountPoint) -> Result<Detach
         Some(Mount::Volume(inode)) if resolve(world, source) == Some(inode) => {
             let files = world.kernel.files_open_at(there, inode);
             if 0 < files {
-                world.say(format_args!("kernel: {there} is busy"));
+                world.log(format_args!("kernel: {there} is busy"));
                 return Err(in_use(&vec![User::Unknown; files]).at_step("unmount"));
             }
             world.kernel.unmount(there, Mount::Volume(inode));
             world.kernel.unmount(there, Mount::Guard);
-            world.say(format_args!("kernel: {there} is unmounted"));
+            world.log(format_args!("kernel: {there} is unmounted"));
             Ok(Detached::Gone)
         }
         Some(Mount::Volume(_) | Mount::Foreign) => Err(foreign(there)),
     }
 }
 
-fn lay_guard(world: &mut World, there: &MountPoint) -> Result<(), Failure> {
+fn mount_guard(world: &mut World, there: &MountPoint) -> Result<(), Failure> {
     match world.kernel.top(there) {
         Some(Mount::Guard) => Ok(()),
         Some(Mount::Volume(_) | Mount::Foreign) => Err(foreign(there)),
         None => {
-            world.say(format_args!("kernel: a guard lies over {there}"));
+            world.log(format_args!("kernel: a guard lies over {there}"));
             world.kernel.mount(there, Mount::Guard);
             Ok(())
         }
@@ -269,7 +273,7 @@ fn remove_directory(world: &mut World, directory: &MountPoint) -> bool {
     let stays = world.kernel.top(directory).is_some() || !world.disk.is_empty_directory(directory);
     if !stays && world.disk.directories.remove(directory) {
         world.check_removed(directory);
-        world.say(format_args!("directory {directory} is removed"));
+        world.log(format_args!("directory {directory} is removed"));
     }
     !stays
 }

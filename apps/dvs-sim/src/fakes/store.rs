@@ -1,8 +1,7 @@
-//! Two stores: one makes images and gives loop devices, the other plain directories behind a network: while it is away
-//! it swallows what it is sent. A volume is made under a staging name and exists from one instant on; its end is one
-//! instant too.
+//! Two stores: one with images on loop devices, and one with directories behind a network, whose calls time out while it is
+//! away. A volume is made under a staging name, and appears and disappears atomically.
 
-use super::Under;
+use super::CallGuard;
 use crate::scenario::{STORES, store_name};
 use crate::world::disk::{Image, Inode};
 use crate::world::faults::Call;
@@ -16,16 +15,16 @@ use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, StoreDescription, U
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a loop device's node is called, before its number.
+/// Path of a loop device without its number.
 pub(super) const DEVICE: &str = "/dev/loop";
-/// Where the directories of the second store are, by inode.
+/// Folder of the second store's directories, which are named by inode.
 pub(super) const FOLDER: &str = "/volumes/";
-/// How long the second store waits for an answer, in milliseconds.
+/// Timeout of the second store, in milliseconds.
 const LIMIT_MILLISECONDS: u64 = 3_000;
 
 pub(crate) struct FakeStore {
     pub(crate) sim: Sim,
-    /// Which of [`STORES`].
+    /// Index in [`STORES`].
     pub(crate) index: usize,
 }
 
@@ -38,7 +37,7 @@ impl FakeStore {
         VolumeId { store: store_name(STORES[self.index]), name: name.clone() }
     }
 
-    /// A moment at which this step may fail, or the whole store be away.
+    /// A point at which the call may fail, or the store be away.
     async fn step(&self, call: Call, name: Option<&VolumeName>) -> Result<(), Failure> {
         self.sim.moment(call).await;
         let (is_away, failure) = self
@@ -52,7 +51,7 @@ impl FakeStore {
                 };
                 if let Some(failure) = &failure {
                     let store = STORES[self.index];
-                    world.say(format_args!("store {store}: {} of {name:?} fails: {failure}", call.as_str()));
+                    world.log(format_args!("store {store}: {} of {name:?} fails: {failure}", call.as_str()));
                 }
                 (is_away, failure)
             })
@@ -80,39 +79,39 @@ impl FakeStore {
         let inode = world.disk.new_inode();
         world.disk.stores[self.index].staging.insert(inode, volume.spec.id.name.clone());
         world.note_formatted(inode, volume);
-        world.say(format_args!("store: {} is staged as image {inode}", volume.spec.id));
+        world.log(format_args!("store: {} is staged as image {inode}", volume.spec.id));
         inode
     }
 
-    /// From here on the volume exists.
+    /// Makes a staged volume appear under its name.
     fn publish(&self, world: &mut World, volume: &Volume, inode: Inode) {
         let folder = &mut world.disk.stores[self.index];
         folder.staging.remove(&inode);
         let image = Image { volume: volume.clone(), inode, damaged: false };
         folder.volumes.insert(volume.spec.id.name.clone(), image);
-        world.say(format_args!("store: {} exists", volume.spec.id));
+        world.log(format_args!("store: {} exists", volume.spec.id));
     }
 
-    /// From here on it does not, if nobody holds it.
+    /// Makes a volume disappear, unless it is in use: the decision of a destroy.
     fn decide(&self, world: &mut World, name: &VolumeName) -> Result<Option<Inode>, Failure> {
         let id = self.id(name);
         let Some(inode) = self.sound(world, name)?.map(|image| image.inode) else { return Ok(None) };
         if world.kernel.is_mounted(inode) || 0 < world.kernel.namespaces_with(inode) {
-            world.say(format_args!("store: {id} is held, and stays"));
+            world.log(format_args!("store: {id} is held, and stays"));
             return Err(Failure::new(FailureCode::InUse, "something still has it mounted").at_step("hold"));
         }
         world.check_decided(&id, inode);
         let folder = &mut world.disk.stores[self.index];
         folder.volumes.remove(name);
         folder.staging.insert(inode, name.clone());
-        world.say(format_args!("store: the end of {id} is decided"));
+        world.log(format_args!("store: the end of {id} is decided"));
         Ok(Some(inode))
     }
 
     fn remove(&self, world: &mut World, inode: Inode) {
         world.disk.stores[self.index].staging.remove(&inode);
         world.kernel.unbind(inode);
-        world.say(format_args!("store: image {inode} is removed"));
+        world.log(format_args!("store: image {inode} is removed"));
     }
 }
 
@@ -133,7 +132,7 @@ impl VolumeStore for FakeStore {
 
     async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
         let name = &volume.spec.id.name;
-        let _under_way = Under::way(&self.sim, Call::Create, Some(&volume.spec.id), None).await;
+        let _call = CallGuard::begin(&self.sim, Call::Create, Some(&volume.spec.id), None).await;
         self.sim.effect(|world| world.check_create(volume)).await;
         self.step(Call::Create, Some(name)).await?;
         let there = self
@@ -157,7 +156,7 @@ impl VolumeStore for FakeStore {
 
     async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
         let id = self.id(name);
-        let _under_way = Under::way(&self.sim, Call::Destroy, Some(&id), None).await;
+        let _call = CallGuard::begin(&self.sim, Call::Destroy, Some(&id), None).await;
         if self.sim.effect(|world| self.image(world, name).is_some()).await {
             self.sim.effect(|world| world.check_destroy(&id)).await;
         }
@@ -165,7 +164,7 @@ impl VolumeStore for FakeStore {
         let decided = self.sim.effect(|world| self.decide(world, name)).await?;
         let Some(inode) = decided else { return Ok(Destroyed::NothingThere) };
         if let Err(failure) = self.step(Call::Destroy, Some(name)).await {
-            // The decision stands: opening the store finishes it. Its device is given up already.
+            // It is decided: opening the store again removes the rest.
             self.sim.effect(|world| world.kernel.unbind(inode)).await;
             return Err(failure);
         }
@@ -179,13 +178,13 @@ impl VolumeStore for FakeStore {
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
-        let _under_way = Under::way(&self.sim, Call::LookUp, Some(&self.id(name)), None).await;
+        let _call = CallGuard::begin(&self.sim, Call::LookUp, Some(&self.id(name)), None).await;
         self.step(Call::LookUp, Some(name)).await?;
         Ok(self.sim.effect(|world| self.image(world, name).map(entry)).await)
     }
 
     async fn list(&self) -> Result<Vec<Entry>, Failure> {
-        let _under_way = Under::way(&self.sim, Call::List, None, None).await;
+        let _call = CallGuard::begin(&self.sim, Call::List, None, None).await;
         self.step(Call::List, None).await?;
         Ok(self.sim.effect(|world| world.disk.stores[self.index].volumes.values().map(entry).collect()).await)
     }
@@ -196,7 +195,7 @@ impl VolumeStore for FakeStore {
     }
 
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
-        let _under_way = Under::way(&self.sim, Call::Source, Some(&self.id(name)), None).await;
+        let _call = CallGuard::begin(&self.sim, Call::Source, Some(&self.id(name)), None).await;
         self.step(Call::Source, Some(name)).await?;
         let inode = self
             .sim
@@ -211,7 +210,7 @@ impl VolumeStore for FakeStore {
         let number = match bound.await {
             Some(number) => number,
             None => {
-                // Between looking for a device and binding one: here a second caller could come in.
+                // A second caller here would bind a second device.
                 self.sim.moment(Call::Source).await;
                 self.sim.effect(|world| bind(world, inode)).await
             }
@@ -228,7 +227,7 @@ impl VolumeStore for FakeStore {
     }
 }
 
-/// There is no other node.
+/// No other node uses the store.
 #[async_trait]
 impl SharedStore for FakeStore {
     async fn enter(&self, _: &VolumeName) -> Result<(), Failure> {
@@ -248,7 +247,6 @@ impl SharedStore for FakeStore {
     }
 }
 
-/// Keeps a device open.
 struct Keep {
     sim: Sim,
     open: OpenDevice,
@@ -262,7 +260,7 @@ impl Drop for Keep {
 
 fn bind(world: &mut World, inode: Inode) -> u32 {
     let number = world.kernel.bind(inode);
-    world.say(format_args!("kernel: loop{number} is bound to image {inode}"));
+    world.log(format_args!("kernel: loop{number} is bound to image {inode}"));
     world.check_devices();
     number
 }

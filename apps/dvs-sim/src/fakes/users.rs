@@ -1,6 +1,6 @@
-//! The container engine: it knows its containers, and may be silent.
+//! The container engine, which may not answer.
 
-use super::Under;
+use super::CallGuard;
 use crate::world::Sim;
 use crate::world::faults::Call;
 use async_trait::async_trait;
@@ -15,14 +15,14 @@ pub(crate) struct FakeUsers(pub(crate) Sim);
 #[async_trait]
 impl VolumeReferences for FakeUsers {
     async fn users_of(&self, volume: &VolumeId, there: Option<&MountPoint>) -> Result<Vec<User>, Failure> {
-        let _under_way = Under::way(&self.0, Call::UsersOf, None, None).await;
+        let _call = CallGuard::begin(&self.0, Call::UsersOf, None, None).await;
         self.0.step(Call::UsersOf).await?;
         let users = self.0.effect(|world| {
             if world.engine_is_silent() {
                 return Err(silent());
             }
             let users = world.docker.users_of(volume, there);
-            world.say(format_args!("engine: {} refer to {volume}", users.len()));
+            world.log(format_args!("engine: {} refer to {volume}", users.len()));
             if users.is_empty() {
                 world.note_unused(volume);
             }
@@ -34,7 +34,7 @@ impl VolumeReferences for FakeUsers {
     }
 
     async fn bound_at(&self, there: &MountPoint) -> Result<Vec<User>, Failure> {
-        let _under_way = Under::way(&self.0, Call::BoundAt, None, None).await;
+        let _call = CallGuard::begin(&self.0, Call::BoundAt, None, None).await;
         self.0.step(Call::BoundAt).await?;
         self.0
             .effect(

@@ -1,39 +1,37 @@
-//! The broker, and the agent's connection to it: a persistent session at QoS 1. What is not acknowledged comes again
-//! on the next connection, in both directions, and always in order.
+//! The broker, and the agent's connection to it: a persistent session at QoS 1. What is not acknowledged is sent again on
+//! the next connection, in both directions and in order.
 
 use super::World;
-use super::agenda::Happening;
-use super::senders::MessageNumber;
-use crate::checks::Word;
+use super::event_queue::WorldEvent;
+use super::ids::{MessageNumber, SentAnswer};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::sync::oneshot;
 
-/// How long the agent's client waits before it connects again, in milliseconds.
+/// Bounds of the client's reconnect delay, in milliseconds.
 const CONNECT_MILLISECONDS: (u64, u64) = (5, 900);
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Broker {
     is_away: bool,
-    /// The connection of the agent, if it stands.
+    /// Number of the open connection.
     connection: Option<u64>,
     connections: u64,
-    /// What the agent has not acknowledged, in order. This is the broker's.
+    /// The broker's: messages that the agent has not acknowledged, in order.
     session: Vec<Delivery>,
     deliveries: u64,
-    /// When the last thing on this connection reaches the other side.
+    /// Arrival time of the last packet in each direction: none overtakes another.
     last_inward: u64,
     last_outward: u64,
-    /// What has reached the agent and is not taken. This is the agent's.
+    /// The agent's: messages that were delivered and that no door has taken.
     inbox: VecDeque<Arrived>,
-    /// Answers that the broker has not acknowledged. This is the agent's.
+    /// The agent's: answers that the broker has not acknowledged.
     outbox: BTreeMap<u64, Outgoing>,
     answers: u64,
-    /// Answers on their way to the broker.
+    /// Answers between the agent and the broker.
     in_transit: VecDeque<u64>,
 }
 
-/// One message for the agent, as the broker keeps it.
+/// One message in the broker's session.
 #[derive(Clone, Copy, Debug)]
 struct Delivery {
     number: u64,
@@ -50,7 +48,7 @@ pub(crate) struct Arrived {
 
 #[derive(Debug)]
 struct Outgoing {
-    word: Word,
+    sent: SentAnswer,
     topic: String,
     payload: Vec<u8>,
     acknowledged: Option<oneshot::Sender<()>>,
@@ -65,7 +63,7 @@ impl Broker {
         self.is_away
     }
 
-    /// Whether nothing is on its way or waits.
+    /// Whether no message and no answer is unacknowledged.
     pub(crate) fn is_quiet(&self) -> bool {
         self.session.is_empty() && self.inbox.is_empty() && self.outbox.is_empty()
     }
@@ -76,10 +74,10 @@ impl Broker {
 }
 
 impl World {
-    /// The agent's client begins to connect.
+    /// The agent's client starts to connect.
     pub(crate) fn connect(&mut self) {
         let at = self.now() + self.random.between(CONNECT_MILLISECONDS.0, CONNECT_MILLISECONDS.1);
-        self.agenda.put(at, Happening::Connected { life: self.life.number });
+        self.event_queue.put(at, WorldEvent::Connected { life: self.life.number });
     }
 
     pub(super) fn connected(&mut self, life: u64) {
@@ -92,17 +90,17 @@ impl World {
         self.broker.connections += 1;
         let connection = self.broker.connections;
         self.broker.connection = Some(connection);
-        self.say(format_args!("broker: connection {connection} stands"));
+        self.log(format_args!("broker: connection {connection} stands"));
         let unacknowledged = self.broker.session.clone();
         unacknowledged.into_iter().for_each(|delivery| self.deliver(delivery));
         let waiting: Vec<u64> = self.broker.outbox.keys().copied().collect();
         waiting.into_iter().for_each(|answer| self.transmit(answer));
     }
 
-    /// The connection breaks. Some of what was on its way out still arrives.
+    /// Breaks the connection. Some of the answers in transit still arrive.
     pub(crate) fn disconnect(&mut self) {
         let Some(connection) = self.broker.connection.take() else { return };
-        self.say(format_args!("broker: connection {connection} breaks"));
+        self.log(format_args!("broker: connection {connection} breaks"));
         let arrives = self.random.index(self.broker.in_transit.len() + 1);
         let in_transit = std::mem::take(&mut self.broker.in_transit);
         in_transit.into_iter().take(arrives).for_each(|answer| self.reach_broker(answer));
@@ -111,7 +109,7 @@ impl World {
         }
     }
 
-    /// What the agent had in memory is lost with it.
+    /// Drops what the client had in memory.
     pub(crate) fn forget_client(&mut self) {
         self.disconnect();
         self.broker.inbox.clear();
@@ -119,7 +117,7 @@ impl World {
     }
 
     pub(super) fn take_broker_away(&mut self, milliseconds: u64, forgets: bool) {
-        self.say(format_args!(
+        self.log(format_args!(
             "broker goes away for {milliseconds} ms{}",
             if forgets { ", and forgets" } else { "" }
         ));
@@ -129,16 +127,16 @@ impl World {
             self.broker.session.clear();
         }
         let at = self.now() + milliseconds;
-        self.agenda.put(at, Happening::BrokerBack);
+        self.event_queue.put(at, WorldEvent::BrokerBack);
     }
 
     pub(crate) fn bring_broker_back(&mut self) {
         if std::mem::take(&mut self.broker.is_away) {
-            self.say(format_args!("broker is back"));
+            self.log(format_args!("broker is back"));
         }
     }
 
-    /// The broker has a message for the agent.
+    /// Adds a message to the broker's session, and delivers it if the agent is connected.
     pub(super) fn enqueue(&mut self, message: MessageNumber) {
         let copies = if self.random.chance(5) { 2 } else { 1 };
         for _ in 0..copies {
@@ -155,7 +153,7 @@ impl World {
         let Some(connection) = self.broker.connection else { return };
         let at = (self.now() + self.random.between(0, 20)).max(self.broker.last_inward);
         self.broker.last_inward = at;
-        self.agenda.put(at, Happening::Delivered { connection, delivery: delivery.number });
+        self.event_queue.put(at, WorldEvent::Delivered { connection, delivery: delivery.number });
     }
 
     pub(super) fn delivered(&mut self, connection: u64, number: u64) {
@@ -167,16 +165,16 @@ impl World {
         };
         let message = delivery.message;
         self.broker.inbox.push_back(Arrived { connection, delivery: number, message });
-        self.say(format_args!("message {message} reaches the agent"));
+        self.log(format_args!("message {message} reaches the agent"));
     }
 
     /// The agent acknowledges a message, on the connection that it came from.
     pub(crate) fn acknowledge(&mut self, arrived: Arrived) {
-        self.say(format_args!("agent acknowledges message {}", arrived.message));
+        self.log(format_args!("agent acknowledges message {}", arrived.message));
         self.check_acknowledged(arrived.message);
         let Arrived { connection, delivery, .. } = arrived;
         let at = self.now() + self.random.between(0, 20);
-        self.agenda.put(at, Happening::TakenAcknowledged { connection, delivery });
+        self.event_queue.put(at, WorldEvent::TakenAcknowledged { connection, delivery });
     }
 
     pub(super) fn taken_acknowledged(&mut self, connection: u64, number: u64) {
@@ -185,12 +183,17 @@ impl World {
         }
     }
 
-    /// The agent gives an answer to its client, which tells when the broker has it.
-    pub(crate) fn send(&mut self, word: Word, topic: String, payload: Vec<u8>) -> oneshot::Receiver<()> {
+    /// Hands an answer to the client. The receiver resolves once the broker has acknowledged it.
+    pub(crate) fn send(
+        &mut self,
+        sent: SentAnswer,
+        topic: String,
+        payload: Vec<u8>,
+    ) -> oneshot::Receiver<()> {
         let (acknowledged, receiver) = oneshot::channel();
         let number = self.broker.answers;
         self.broker.answers += 1;
-        let outgoing = Outgoing { word, topic, payload, acknowledged: Some(acknowledged) };
+        let outgoing = Outgoing { sent, topic, payload, acknowledged: Some(acknowledged) };
         self.broker.outbox.insert(number, outgoing);
         if self.broker.connection.is_some() {
             self.transmit(number);
@@ -204,7 +207,7 @@ impl World {
         let at = (self.now() + self.random.between(0, slow)).max(self.broker.last_outward);
         self.broker.last_outward = at;
         self.broker.in_transit.push_back(answer);
-        self.agenda.put(at, Happening::Answered { connection, answer });
+        self.event_queue.put(at, WorldEvent::Answered { connection, answer });
     }
 
     pub(super) fn answered(&mut self, connection: u64, answer: u64) {
@@ -214,15 +217,15 @@ impl World {
         self.broker.in_transit.retain(|other| *other != answer);
         self.reach_broker(answer);
         let at = self.now() + self.random.between(0, 20);
-        self.agenda.put(at, Happening::AnswerAcknowledged { connection, answer });
+        self.event_queue.put(at, WorldEvent::AnswerAcknowledged { connection, answer });
     }
 
     fn reach_broker(&mut self, answer: u64) {
         let Some(outgoing) = self.broker.outbox.get(&answer) else { return };
-        let (word, topic, payload) =
-            (outgoing.word.clone(), outgoing.topic.clone(), outgoing.payload.clone());
-        self.say(format_args!("sender hears {word}"));
-        self.hear(&word, &topic, &payload);
+        let (sent, topic, payload) =
+            (outgoing.sent.clone(), outgoing.topic.clone(), outgoing.payload.clone());
+        self.log(format_args!("sender hears {sent}"));
+        self.receive_answer(&sent, &topic, &payload);
     }
 
     pub(super) fn answer_acknowledged(&mut self, connection: u64, answer: u64) {
@@ -232,7 +235,7 @@ impl World {
         if let Some(mut outgoing) = self.broker.outbox.remove(&answer)
             && let Some(acknowledged) = outgoing.acknowledged.take()
         {
-            // Nobody waits when the agent was cut off at this moment.
+            // The receiver is gone if the agent was killed.
             let _gone = acknowledged.send(());
         }
     }

@@ -1,4 +1,4 @@
-//! What survives everything: the journal, the stores' folders, directories.
+//! State that survives a reboot: the journal, the stores' folders, directories.
 
 use super::World;
 use crate::random::Random;
@@ -12,10 +12,9 @@ use dvs_domain::ports::{Change, Remembered};
 use dvs_domain::volume::{Volume, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What an image, or a volume's directory, is known by. Never used again.
+/// Identity of an image or of a volume's directory. Never reused.
 pub(crate) type Inode = u64;
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) jobs: BTreeMap<JobKey, JobRecord>,
@@ -23,7 +22,7 @@ pub(crate) struct Disk {
     pub(crate) attachments: BTreeMap<MountPoint, Attachment>,
     pub(crate) stores: [StoreFolder; STORES.len()],
     pub(crate) directories: BTreeSet<MountPoint>,
-    /// Directories that were there before the agent: never its own.
+    /// Directories that existed before the agent.
     pub(crate) foreign_directories: BTreeSet<MountPoint>,
     next_inode: Inode,
 }
@@ -32,7 +31,7 @@ pub(crate) struct Disk {
 #[derive(Debug, Default)]
 pub(crate) struct StoreFolder {
     pub(crate) volumes: BTreeMap<VolumeName, Image>,
-    /// What is being made or removed: the store's own, and swept when it is opened.
+    /// Images under staging names, being made or removed; removed when the store is opened.
     pub(crate) staging: BTreeMap<Inode, VolumeName>,
 }
 
@@ -126,11 +125,11 @@ impl Disk {
 }
 
 impl World {
-    /// The stores are opened: what unfinished work has left in their staging folders is removed.
+    /// Removes what unfinished work has left in the staging folders, as a store does when it is opened.
     pub(crate) fn sweep_stores(&mut self) {
         for (store, name) in STORES.iter().enumerate() {
             for (inode, volume) in std::mem::take(&mut self.disk.stores[store].staging) {
-                self.say(format_args!("store {name} sweeps staging/{volume} (image {inode})"));
+                self.log(format_args!("store {name} sweeps staging/{volume} (image {inode})"));
                 self.kernel.unbind(inode);
             }
         }

@@ -8,7 +8,6 @@ use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use std::collections::BTreeMap;
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Docker {
     containers: BTreeMap<usize, Container>,
@@ -19,7 +18,7 @@ struct Container {
     path: MountPoint,
     volume: Option<VolumeName>,
     running: bool,
-    /// When it came, in sequence.
+    /// Sequence number of its creation.
     since: u64,
 }
 
@@ -46,7 +45,7 @@ impl Docker {
         bound.map(|(name, container)| container.as_user(*name)).collect()
     }
 
-    /// A container that refers to the volume since before `moment` in sequence.
+    /// A container that refers to the volume and was created before sequence number `moment`.
     pub(crate) fn user_since_before(
         &self,
         id: &VolumeId,
@@ -74,12 +73,12 @@ impl World {
         running: bool,
     ) {
         self.end_container(name);
-        // A guard keeps it from starting.
+        // It cannot start on a guard.
         let running = running && self.kernel.top(path) != Some(Mount::Guard);
-        let word = if running { "runs" } else { "is stopped" };
-        self.say(format_args!("container c{name} on {path} {word}"));
+        let sent = if running { "runs" } else { "is stopped" };
+        self.log(format_args!("container c{name} on {path} {sent}"));
         if running {
-            self.kernel.take_along(owner(name), path);
+            self.kernel.pin_in_namespace(owner(name), path);
         }
         let since = self.next_in_sequence();
         self.docker.containers.insert(name, Container { path: path.clone(), volume, running, since });
@@ -87,7 +86,7 @@ impl World {
 
     pub(crate) fn end_container(&mut self, name: usize) {
         if self.docker.containers.remove(&name).is_some() {
-            self.say(format_args!("container c{name} is removed"));
+            self.log(format_args!("container c{name} is removed"));
             self.kernel.end_namespace(&owner(name));
         }
     }

@@ -1,9 +1,9 @@
-//! What goes wrong, and when: armed faults wait for a call, windows last for a time.
+//! Injected faults: armed faults wait for a call, others last for a time.
 
 use super::World;
 use dvs_domain::failure::{Failure, FailureCode};
 
-/// What the agent asks of the world.
+/// A port method, as a place for faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Call {
     Load,
@@ -49,7 +49,7 @@ impl Call {
         Self::Acknowledge,
     ];
 
-    /// The calls that change something: where it matters most how far they got.
+    /// The calls that change something: faults are most interesting there.
     pub(crate) const CHANGING: [Self; 7] = [
         Self::Commit,
         Self::Create,
@@ -84,29 +84,28 @@ impl Call {
     }
 }
 
-/// A fault that happens at one of the next moments.
+/// A fault that strikes at a later point.
 #[derive(Clone, Debug)]
 pub(crate) struct Armed {
     pub(crate) fault: Fault,
-    /// The only call at which it happens; `None`: any.
+    /// The call at which it strikes; `None`: any.
     pub(crate) on: Option<Call>,
-    /// How many moments pass before.
+    /// How many such points are passed before.
     pub(crate) countdown: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// The process ends; with `power` the host does.
+    /// The process is killed, or with `power` the host.
     Crash { power: bool, down_milliseconds: u64 },
-    /// A step fails.
+    /// The call fails.
     Fail(FailureCode),
-    /// A defect of the agent shows itself in a step of a job's work.
-    Defect,
-    /// A step takes very long.
+    /// The work of a job panics.
+    Panic,
+    /// The call takes this much longer.
     Hang { milliseconds: u64 },
 }
 
-/// The faults that are there.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     armed: Vec<Armed>,
@@ -115,7 +114,7 @@ pub(crate) struct Faults {
     store_full_until: [u64; 2],
     journal_full_until: u64,
     journal_broken_until: u64,
-    /// When the journal last gave trouble or hung.
+    /// When the journal last failed or hung.
     pub(crate) journal_trouble_at: Option<u64>,
 }
 
@@ -147,7 +146,7 @@ impl Faults {
 }
 
 impl World {
-    /// Whether the agent is cut off at this moment.
+    /// Whether the agent is killed at this point: whether by power loss, and the downtime.
     pub(crate) fn crash_is_due(&mut self, call: Call) -> Option<(bool, u64)> {
         if self.happens(self.scenario.rates.crashes) {
             return Some((self.random.chance(20), self.random.between(10, 2_000)));
@@ -158,7 +157,7 @@ impl World {
         })
     }
 
-    /// How much longer than usual this moment takes.
+    /// The injected delay at this point, in milliseconds.
     pub(crate) fn hang_is_due(&mut self, call: Call) -> Option<u64> {
         let hang = if self.happens(self.scenario.rates.hangs) {
             self.random.pick(&[1_500, 6_000, 24_000])
@@ -175,7 +174,7 @@ impl World {
         Some(hang)
     }
 
-    /// The failure of this step, if it is to fail now.
+    /// The injected failure at this point.
     pub(crate) fn failure_is_due(&mut self, call: Call) -> Option<Failure> {
         let code = if self.happens(self.scenario.rates.failures) {
             FailureCode::Internal
@@ -189,11 +188,11 @@ impl World {
         Some(Failure::new(code, "failed on demand").at_step(call.as_str()))
     }
 
-    /// Whether a defect shows itself now. What a job's work survives, the start and the engine need not.
-    pub(crate) fn defect_is_due(&mut self, call: Call) -> bool {
+    /// Whether the call panics. Only the work of jobs has to survive that.
+    pub(crate) fn panic_is_due(&mut self, call: Call) -> bool {
         let is_work = self.life.working_since.is_some() && !matches!(call, Call::Load | Call::Commit);
         let is_due =
-            is_work && self.faults.due(call, |fault| matches!(fault, Fault::Defect).then_some(())).is_some();
+            is_work && self.faults.due(call, |fault| matches!(fault, Fault::Panic).then_some(())).is_some();
         self.counts.failures += u64::from(is_due);
         is_due
     }
@@ -230,7 +229,7 @@ impl World {
         self.is_within(self.faults.store_full_until[store])
     }
 
-    /// Why the journal takes nothing now; a full one still takes what finishes or forgets.
+    /// The failure of a commit. A full journal still takes what finishes or forgets.
     pub(crate) fn journal_failure(&mut self, accepts_something: bool) -> Option<Failure> {
         let failure = if self.is_within(self.faults.journal_broken_until) {
             Failure::new(FailureCode::Internal, "the journal cannot be written")

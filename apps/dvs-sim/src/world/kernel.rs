@@ -1,4 +1,4 @@
-//! What the kernel keeps: loop devices, mounts, and who holds them. It survives the agent, and not a reboot.
+//! State of the kernel: loop devices, mounts, and their users. It survives the agent's process, and no reboot.
 
 use super::World;
 use super::disk::Inode;
@@ -6,28 +6,26 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::user::User;
 use std::collections::BTreeMap;
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
     devices: BTreeMap<u32, Device>,
-    /// What is mounted where, the last on top.
+    /// Mounts by mount point, the topmost last.
     mounts: BTreeMap<MountPoint, Vec<Mount>>,
-    /// Processes with an open file, by the mount point at which they opened it.
+    /// Open files, by mount point.
     open_files: Vec<(MountPoint, Inode)>,
-    /// Mount namespaces that took a mount with them.
+    /// Other mount namespaces that contain a mount.
     namespaces: Vec<(String, Inode)>,
     next_instance: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Device {
-    /// A number may be used again, an instance never.
+    /// Device numbers are reused, instances are not.
     instance: u64,
     inode: Inode,
     opens: u32,
 }
 
-/// One mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mount {
     Guard,
@@ -35,7 +33,7 @@ pub(crate) enum Mount {
     Foreign,
 }
 
-/// A loop device that somebody has open.
+/// An open loop device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenDevice {
     pub(crate) number: u32,
@@ -55,7 +53,7 @@ impl Kernel {
         self.mounts.entry(there.clone()).or_default().push(mount);
     }
 
-    /// Takes away the topmost `mount`, if it is there.
+    /// Removes the topmost `mount`, if there is one.
     pub(crate) fn unmount(&mut self, there: &MountPoint, mount: Mount) {
         if let Some(stack) = self.mounts.get_mut(there) {
             if let Some(index) = stack.iter().rposition(|found| *found == mount) {
@@ -72,7 +70,7 @@ impl Kernel {
         self.mounts.values().flatten().any(|mount| *mount == Mount::Volume(inode))
     }
 
-    /// Who keeps `inode` from being unmounted at `there`.
+    /// Number of open files that keep `inode` from being unmounted at `there`.
     pub(crate) fn files_open_at(&self, there: &MountPoint, inode: Inode) -> usize {
         self.open_files.iter().filter(|open| open.0 == *there && open.1 == inode).count()
     }
@@ -98,8 +96,8 @@ impl Kernel {
         self.open_files.retain(|open| open.0 != *there);
     }
 
-    /// `owner` takes what is mounted at `there`, or above, into a mount namespace of its own.
-    pub(crate) fn take_along(&mut self, owner: String, there: &MountPoint) -> bool {
+    /// Copies what is mounted at `there`, or above, into a mount namespace of `owner`.
+    pub(crate) fn pin_in_namespace(&mut self, owner: String, there: &MountPoint) -> bool {
         let covering = self.mounts.keys().filter(|path| *path == there || there.is_below(path));
         let nearest = covering.max_by_key(|path| path.as_str().len());
         let Some(Mount::Volume(inode)) = nearest.and_then(|path| self.top(path)) else { return false };
@@ -139,7 +137,7 @@ impl Kernel {
         Some(OpenDevice { number, instance: device.instance })
     }
 
-    /// The last one who closes a device that nothing has mounted frees it.
+    /// Closes a device, and frees it when it is not open and not mounted any more.
     pub(crate) fn close(&mut self, open: OpenDevice) {
         if let Some(device) = self.devices.get_mut(&open.number)
             && device.instance == open.instance
@@ -149,12 +147,12 @@ impl Kernel {
         self.settle();
     }
 
-    /// Detaches the device of `inode`, whoever has it open.
+    /// Detaches the device of `inode`, even while it is open.
     pub(crate) fn unbind(&mut self, inode: Inode) {
         self.devices.retain(|_, device| device.inode != inode);
     }
 
-    /// The operator ends what holds volumes, and unmounts what is not ours.
+    /// Ends all users, and unmounts what is not the agent's.
     pub(crate) fn end_users(&mut self) {
         self.open_files.clear();
         self.namespaces.clear();
@@ -178,7 +176,7 @@ impl Kernel {
 }
 
 impl World {
-    /// The host loses power: nothing of the kernel is left.
+    /// Drops all state of the kernel, and stops all containers.
     pub(crate) fn lose_kernel(&mut self) {
         let next_instance = self.kernel.next_instance;
         self.kernel = Kernel { next_instance, ..Kernel::default() };

@@ -1,23 +1,23 @@
-//! The world around the agent: disk, kernel, broker, senders, containers, time, and what goes wrong. It is one value
-//! behind one lock; the fakes change it, the driver lets time pass in it, and the checks look at it.
+//! The environment of the agent: disk, kernel, broker, senders, containers, clocks, faults. One value behind one lock: the
+//! fakes change it, the driver advances its time, and the checks inspect it.
 
-pub(crate) mod agenda;
 pub(crate) mod broker;
 pub(crate) mod disk;
 pub(crate) mod docker;
+pub(crate) mod event_queue;
+mod events;
 pub(crate) mod faults;
+pub(crate) mod history;
+pub(crate) mod ids;
 pub(crate) mod kernel;
 pub(crate) mod life;
 pub(crate) mod senders;
-mod steps;
 
-use crate::checks::Ghost;
 use crate::promise::Promise;
 use crate::random::Random;
 use crate::report::{Counts, Violation};
 use crate::scenario::Scenario;
 use crate::wiring::Wiring;
-use agenda::Agenda;
 use broker::Broker;
 use disk::Disk;
 use docker::Docker;
@@ -25,7 +25,9 @@ use dvs_domain::failure::Failure;
 use dvs_domain::ledger::Limits;
 use dvs_domain::names::NodeName;
 use dvs_job_json::{TopicWords, Topics};
+use event_queue::EventQueue;
 use faults::{Call, Faults};
+use history::History;
 use kernel::Kernel;
 use life::{Cut, Life};
 use senders::Senders;
@@ -35,7 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Small limits, so that a minute of virtual time reaches all of them.
+/// Limits so small that a minute of virtual time reaches all of them.
 pub(crate) const LIMITS: Limits = Limits {
     workers: 3,
     queue: 12,
@@ -47,14 +49,13 @@ pub(crate) const LIMITS: Limits = Limits {
     stuck: 4,
 };
 
-/// See the module.
 pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) scenario: Scenario,
     pub(crate) wiring: Wiring,
     pub(crate) topics: Topics,
     pub(crate) log: Option<Vec<String>>,
-    pub(crate) agenda: Agenda,
+    pub(crate) event_queue: EventQueue,
     pub(crate) life: Life,
     pub(crate) disk: Disk,
     pub(crate) kernel: Kernel,
@@ -62,10 +63,10 @@ pub(crate) struct World {
     pub(crate) docker: Docker,
     pub(crate) faults: Faults,
     pub(crate) senders: Senders,
-    pub(crate) ghost: Ghost,
+    pub(crate) history: History,
     pub(crate) counts: Counts,
     pub(crate) violation: Option<Violation>,
-    /// Nothing goes wrong any more, and every call is short.
+    /// Whether all faults have ended and every call is short.
     pub(crate) healed: bool,
     sequence: u64,
 }
@@ -79,14 +80,14 @@ impl World {
             random,
             topics: Topics::new(TopicWords::default(), node).expect("the usual words"),
             log: logs.then(Vec::new),
-            agenda: Agenda::default(),
+            event_queue: EventQueue::default(),
             life: Life::default(),
             kernel: Kernel::default(),
             broker: Broker::default(),
             docker: Docker::default(),
             faults: Faults::default(),
             senders: Senders::default(),
-            ghost: Ghost::default(),
+            history: History::default(),
             counts: Counts::default(),
             violation: None,
             healed: false,
@@ -96,41 +97,41 @@ impl World {
         }
     }
 
-    /// Writes a line into the log.
-    pub(crate) fn say(&mut self, text: fmt::Arguments<'_>) {
+    /// Appends a line to the log, if one is kept.
+    pub(crate) fn log(&mut self, text: fmt::Arguments<'_>) {
         let now = self.now();
         if let Some(log) = &mut self.log {
             log.push(format!("{:>4}.{:03} {text}", now / 1000, now % 1000));
         }
     }
 
-    /// A number that says what came before what.
+    /// The next number of a sequence that orders events of the same time.
     pub(crate) fn next_in_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }
 
-    /// A promise is broken: the first one counts, and ends the run.
+    /// Reports a broken promise. The first one ends the run.
     pub(crate) fn violate(&mut self, promise: Promise, what: impl fmt::Display) {
         if self.violation.is_none() {
-            self.say(format_args!("VIOLATED {promise}: {what}"));
+            self.log(format_args!("VIOLATED {promise}: {what}"));
             self.violation = Some(Violation { promise, what: what.to_string() });
         }
     }
 
-    /// Whether the agent must do nothing more.
+    /// Whether the agent was killed or the run has failed: no call has an effect any more.
     pub(crate) fn is_halted(&self) -> bool {
         self.violation.is_some() || self.life.cut.is_some()
     }
 
-    /// A moment that takes no time, but may be the last.
+    /// A point without delay at which the agent may be killed.
     pub(crate) fn instant(&mut self, call: Call) {
         if let Some((power, down_milliseconds)) = self.crash_is_due(call) {
             self.cut(Cut { power, down_milliseconds }, call.as_str());
         }
     }
 
-    /// How long this moment takes; cuts the agent off if it is time for that.
+    /// The delay of a call at this point, in milliseconds; `None` when the agent is killed here.
     fn moment(&mut self, call: Call) -> Option<u64> {
         if let Some((power, down_milliseconds)) = self.crash_is_due(call) {
             self.cut(Cut { power, down_milliseconds }, call.as_str());
@@ -138,7 +139,7 @@ impl World {
         }
         let hang = self.hang_is_due(call);
         if let Some(milliseconds) = hang {
-            self.say(format_args!("{} hangs for {milliseconds} ms", call.as_str()));
+            self.log(format_args!("{} hangs for {milliseconds} ms", call.as_str()));
         }
         let usual = if self.healed { 3 } else { self.scenario.delay_milliseconds };
         Some(
@@ -151,15 +152,15 @@ impl World {
     }
 }
 
-/// The world, for everybody who is in it.
+/// Shared handle to the world.
 #[derive(Clone)]
 pub(crate) struct Sim(Arc<Shared>);
 
 struct Shared {
     world: Mutex<World>,
-    /// Somebody has changed what happens next.
+    /// Signals that the next event has changed.
     woken: Notify,
-    /// Something has arrived for the agent.
+    /// Signals that a message was delivered.
     arrived: Notify,
 }
 
@@ -169,11 +170,11 @@ impl Sim {
         Self(Arc::new(Shared { world, woken: Notify::new(), arrived: Notify::new() }))
     }
 
-    /// Looks at the world, or changes it, whether the agent still lives or not.
+    /// Accesses the world, whether or not the agent was killed.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         let mut world = self.world();
         let result = change(&mut world);
-        if world.agenda.take_changed() || world.is_halted() {
+        if world.event_queue.take_changed() || world.is_halted() {
             self.0.woken.notify_one();
         }
         if world.broker.has_arrivals() {
@@ -182,7 +183,7 @@ impl Sim {
         result
     }
 
-    /// Does something for the agent at once. Nothing happens, and nothing goes on, once the agent was cut off.
+    /// Performs an effect of the agent. Never returns once the agent was killed.
     pub(crate) async fn effect<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         if self.with(|world| world.is_halted()) {
             return pending().await;
@@ -194,7 +195,7 @@ impl Sim {
         result
     }
 
-    /// A moment in a call: time passes, and the agent may be cut off.
+    /// A point in a call at which time passes and the agent may be killed.
     pub(crate) async fn moment(&self, call: Call) {
         match self.effect(|world| world.moment(call)).await {
             None | Some(0) => {}
@@ -203,22 +204,22 @@ impl Sim {
         self.effect(|_| ()).await;
     }
 
-    /// A moment at which the step may fail.
+    /// A point at which the call may fail.
     ///
     /// # Errors
-    /// What was armed.
+    /// The injected failure.
     pub(crate) async fn step(&self, call: Call) -> Result<(), Failure> {
         self.moment(call).await;
         let failure = self.effect(|world| world.failure_is_due(call)).await;
         failure.map_or(Ok(()), Err)
     }
 
-    /// A moment at which a defect may show itself. It unwinds without a word: the log has it.
-    pub(crate) async fn break_if_due(&self, call: Call) {
+    /// A point at which the call may panic. Unwinds without the panic hook, which finds panics of the agent.
+    pub(crate) async fn panic_if_due(&self, call: Call) {
         let is_due = self.effect(|world| {
-            let is_due = world.defect_is_due(call);
+            let is_due = world.panic_is_due(call);
             if is_due {
-                world.say(format_args!("a defect in `{}`", call.as_str()));
+                world.log(format_args!("a defect in `{}`", call.as_str()));
             }
             is_due
         });
@@ -227,12 +228,12 @@ impl Sim {
         }
     }
 
-    /// Waits until the driver should look at the world again.
+    /// Waits until the next event may have changed.
     pub(crate) async fn woken(&self) {
         self.0.woken.notified().await;
     }
 
-    /// Waits until something may have arrived for the agent.
+    /// Waits until a message may have been delivered.
     pub(crate) async fn arrived(&self) {
         self.0.arrived.notified().await;
     }

@@ -1,31 +1,23 @@
-//! Senders: they publish, hear, and repeat what got no answer.
+//! Senders: they publish jobs, receive answers, and publish again what got no answer.
 
 use super::World;
-use super::agenda::Happening;
-use crate::checks::Word;
+use super::event_queue::WorldEvent;
+use super::ids::{MessageNumber, SentAnswer, ShownId};
 use crate::scenario::{Body, Planned};
 use dvs_domain::job::{Job, JobKey};
-use dvs_domain::names::{JobId, SenderId};
 use dvs_domain::ports::Arrival;
 use dvs_job_json::{decode, encode_job};
 use std::collections::BTreeSet;
 
-/// Which message, in the order in which senders thought of them.
-pub(crate) type MessageNumber = usize;
-
-/// A job's sender and id: what an answer shows of it.
-pub(crate) type ShownId = (SenderId, Option<JobId>);
-
-/// How long a sender waits before it tries an absent broker again, in milliseconds.
+/// Retry interval of a sender whose broker is away, in milliseconds.
 const RETRY_MILLISECONDS: u64 = 700;
 
-/// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Senders {
     messages: Vec<Message>,
-    /// Jobs whose final word was heard.
+    /// Jobs whose final answer was received.
     ended: BTreeSet<JobKey>,
-    /// What was refused, by what the refusal shows.
+    /// Refusals that were received.
     refused: BTreeSet<ShownId>,
 }
 
@@ -34,16 +26,16 @@ struct Message {
     topic: String,
     payload: Vec<u8>,
     retained: bool,
-    /// What the agent will make of it.
+    /// What the agent decodes from it.
     meaning: Arrival,
     patience_milliseconds: Option<u64>,
     published: u64,
-    /// The agent said that it has it.
+    /// Whether the agent has acknowledged it.
     acknowledged: bool,
 }
 
 impl Senders {
-    /// What the agent will make of a message.
+    /// What the agent decodes from a message.
     pub(crate) fn meaning(&self, message: MessageNumber) -> &Arrival {
         &self.messages[message].meaning
     }
@@ -57,8 +49,8 @@ impl Senders {
         self.messages[message].acknowledged = true;
     }
 
-    /// The jobs that must have an answer once all is quiet, and have none: those whose sender insists, and
-    /// those that the agent said it has.
+    /// Messages without an answer that must have one by the end: those that are repeated until they have one, and those
+    /// that the agent has acknowledged.
     pub(crate) fn unanswered(&self) -> Vec<String> {
         let insisted = |message: &&Message| message.acknowledged || message.patience_milliseconds.is_some();
         let published = self.messages.iter().filter(|message| 0 < message.published);
@@ -66,7 +58,7 @@ impl Senders {
         waiting.map(|message| String::from_utf8_lossy(&message.payload).into_owned()).collect()
     }
 
-    /// Whether the broker has the refusal of what shows this.
+    /// Whether a refusal with this sender and id was received.
     pub(crate) fn was_refused(&self, shown: &ShownId) -> bool {
         self.refused.contains(shown)
     }
@@ -87,7 +79,7 @@ impl Senders {
 }
 
 impl World {
-    /// Somebody thinks of a message; it is published later.
+    /// Adds a message, to be published later.
     pub(crate) fn plan(&mut self, planned: &Planned) -> MessageNumber {
         let (topic, payload, retained) = match &planned.body {
             Body::Job(job) => {
@@ -115,7 +107,7 @@ impl World {
     pub(crate) fn publish(&mut self, number: MessageNumber) {
         let now = self.now();
         if self.broker.is_away() {
-            return self.agenda.put(now + RETRY_MILLISECONDS, Happening::Publish(number));
+            return self.event_queue.put(now + RETRY_MILLISECONDS, WorldEvent::Publish(number));
         }
         let message = &mut self.senders.messages[number];
         message.published += 1;
@@ -127,28 +119,28 @@ impl World {
         let text = String::from_utf8_lossy(&message.payload).into_owned();
         let leaf = message.topic.rsplit('/').next().unwrap_or_default().to_owned();
         if let Some(patience) = message.patience_milliseconds {
-            self.agenda.put(now + patience, Happening::Impatient(number));
+            self.event_queue.put(now + patience, WorldEvent::Retry(number));
         }
-        self.say(format_args!("message {number} is published: {leaf} {text}"));
+        self.log(format_args!("message {number} is published: {leaf} {text}"));
         self.enqueue(number);
     }
 
-    pub(super) fn be_impatient(&mut self, number: MessageNumber) {
+    pub(super) fn retry_unanswered(&mut self, number: MessageNumber) {
         if !self.senders.is_answered(&self.senders.messages[number]) {
             self.publish(number);
         }
     }
 
-    /// The broker passes an answer on to its sender.
-    pub(super) fn hear(&mut self, word: &Word, topic: &str, payload: &[u8]) {
+    /// Delivers an answer to its sender.
+    pub(super) fn receive_answer(&mut self, sent: &SentAnswer, topic: &str, payload: &[u8]) {
         self.counts.answers += 1;
-        self.check_heard(word, topic, payload);
-        match word {
-            Word::Pending(_) => {}
-            Word::Final(key, _) => {
+        self.check_received(sent, topic, payload);
+        match sent {
+            SentAnswer::Pending(_) => {}
+            SentAnswer::Final(key, _) => {
                 self.senders.ended.insert(key.clone());
             }
-            Word::Refused(shown, _) => {
+            SentAnswer::Refused(shown, _) => {
                 self.senders.refused.insert(shown.clone());
             }
         }

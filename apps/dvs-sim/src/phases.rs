@@ -1,5 +1,5 @@
-//! The course of a run: troubles; then everything heals, and all must become quiet and true; a restart changes
-//! nothing; then everything is deleted, and nothing must be left.
+//! The phases of a run: faults; then all faults end, all work must end and every promise hold; a restart changes nothing;
+//! then everything is deleted, and nothing may be left.
 
 use crate::checks::Stage;
 use crate::promise::Promise;
@@ -10,49 +10,48 @@ use dvs_domain::job::{CreateRequest, DeleteRequest, JobKey, JobRequest, Target};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::size::VolumeSize;
 
-/// How long after the last trouble everything heals, in milliseconds.
+/// Time from the last step until all faults end, in milliseconds.
 const HEALS_AFTER_MILLISECONDS: u64 = 500;
-/// How long it may take until all is quiet, in milliseconds: the longest hang, and everything behind it.
+/// Upper bound of the time until no work is left, in milliseconds: the longest hang, and everything behind it.
 const QUIET_MILLISECONDS_MAX: u64 = 240_000;
-/// How long the sender of the last jobs waits before it asks again, in milliseconds.
+/// How long the sender of the last jobs waits before it publishes again, in milliseconds.
 const PATIENCE_MILLISECONDS: u64 = 4_000;
-/// How long the agent is down at the very end, in milliseconds: after that it may forget what has ended.
+/// How long the agent is down in the end, in milliseconds: after that it may forget ended jobs.
 const AGE_MILLISECONDS: u64 = 2 * LIMITS.remembered_milliseconds;
 /// A mount point that no scenario uses.
 const FRESH: &str = "/mnt/fresh/volume";
 
-/// See the module.
-pub(crate) struct Plot {
-    chapter: Chapter,
+pub(crate) struct Phases {
+    phase: RunPhase,
     since: u64,
     ends_with_reboot: bool,
-    /// The jobs of this chapter, which must all be done.
+    /// The jobs of this phase, which must all be done.
     jobs: Vec<JobKey>,
     jobs_so_far: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Chapter {
-    Troubles {
+enum RunPhase {
+    Faults {
         until: u64,
     },
     Healing,
     Restarted,
-    /// Deletes everything, as often as it takes: first what is attached, then what is left.
+    /// Deletes what is attached, then what is left, until nothing is.
     Clearing,
-    /// The same works afterwards.
-    MakingAnew,
-    DeletingAnew,
-    /// Long after.
+    /// Creating and deleting work afterwards.
+    CreatingAgain,
+    DeletingAgain,
+    /// Long after, when old jobs are forgotten.
     Aged,
     Over,
 }
 
-impl Plot {
+impl Phases {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let last = scenario.steps.iter().map(|step| step.at).max().unwrap_or(0);
         Self {
-            chapter: Chapter::Troubles { until: last + HEALS_AFTER_MILLISECONDS },
+            phase: RunPhase::Faults { until: last + HEALS_AFTER_MILLISECONDS },
             since: 0,
             ends_with_reboot: scenario.ends_with_reboot,
             jobs: Vec::new(),
@@ -61,81 +60,81 @@ impl Plot {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.chapter == Chapter::Over
+        self.phase == RunPhase::Over
     }
 
-    /// Goes on if it is time for that.
+    /// Enters the next phase if it is time for that.
     pub(crate) fn look(&mut self, world: &mut World) {
-        if let Chapter::Troubles { until } = self.chapter {
+        if let RunPhase::Faults { until } = self.phase {
             if until <= world.now() {
                 world.heal();
-                self.enter(world, Chapter::Healing);
+                self.enter(world, RunPhase::Healing);
             }
             return;
         }
-        match world.unrest() {
-            None => self.turn_page(world),
-            Some(unrest) if self.quiet_by() < world.now() => {
-                world.violate(Promise::AllAcknowledgedJobsAnswered, format_args!("no quiet: {unrest}"));
+        match world.pending_work() {
+            None => self.advance(world),
+            Some(pending_work) if self.quiet_by() < world.now() => {
+                world.violate(Promise::AllAcknowledgedJobsAnswered, format_args!("no quiet: {pending_work}"));
             }
             Some(_) => {}
         }
     }
 
     fn quiet_by(&self) -> u64 {
-        let age = if self.chapter == Chapter::Aged { AGE_MILLISECONDS } else { 0 };
+        let age = if self.phase == RunPhase::Aged { AGE_MILLISECONDS } else { 0 };
         self.since + age + QUIET_MILLISECONDS_MAX
     }
 
-    fn turn_page(&mut self, world: &mut World) {
+    fn advance(&mut self, world: &mut World) {
         world.check_all_done(&self.jobs);
-        match self.chapter {
-            Chapter::Troubles { .. } | Chapter::Over => {}
-            Chapter::Healing => {
-                world.check_settled(Stage::Healed);
+        match self.phase {
+            RunPhase::Faults { .. } | RunPhase::Over => {}
+            RunPhase::Healing => {
+                world.check_quiesced(Stage::Healed);
                 world.cut(Cut { power: self.ends_with_reboot, down_milliseconds: 500 }, "the end");
-                self.enter(world, Chapter::Restarted);
+                self.enter(world, RunPhase::Restarted);
             }
-            Chapter::Restarted => {
-                world.check_settled(Stage::Restarted);
-                self.enter(world, Chapter::Clearing);
+            RunPhase::Restarted => {
+                world.check_quiesced(Stage::Restarted);
+                self.enter(world, RunPhase::Clearing);
                 self.clear(world);
             }
-            Chapter::Clearing => {
-                self.enter(world, Chapter::Clearing);
+            RunPhase::Clearing => {
+                self.enter(world, RunPhase::Clearing);
                 if !self.clear(world) {
                     world.check_empty();
-                    self.enter(world, Chapter::MakingAnew);
+                    self.enter(world, RunPhase::CreatingAgain);
                     let size = VolumeSize::from_mebibytes(8).expect("a small size");
                     self.publish(world, JobRequest::Create(CreateRequest::at(path(FRESH), size)));
                 }
             }
-            Chapter::MakingAnew => {
-                self.enter(world, Chapter::DeletingAnew);
+            RunPhase::CreatingAgain => {
+                self.enter(world, RunPhase::DeletingAgain);
                 self.delete_at(world, path(FRESH));
             }
-            Chapter::DeletingAnew => {
+            RunPhase::DeletingAgain => {
                 world.check_empty();
                 world.cut(Cut { power: false, down_milliseconds: AGE_MILLISECONDS }, "the very end");
-                self.enter(world, Chapter::Aged);
+                self.enter(world, RunPhase::Aged);
             }
-            Chapter::Aged if self.since + AGE_MILLISECONDS + 2_000 < world.now() => {
+            RunPhase::Aged if self.since + AGE_MILLISECONDS + 2_000 < world.now() => {
                 world.check_forgetting();
-                self.enter(world, Chapter::Over);
+                self.enter(world, RunPhase::Over);
             }
-            Chapter::Aged => {}
+            RunPhase::Aged => {}
         }
     }
 
-    fn enter(&mut self, world: &World, chapter: Chapter) {
-        self.chapter = chapter;
+    fn enter(&mut self, world: &World, phase: RunPhase) {
+        self.phase = phase;
         self.since = world.now();
         self.jobs.clear();
     }
 
-    /// Sends deletes for what is there; false when nothing is.
+    /// Publishes deletes for what is there; false when nothing is.
     fn clear(&mut self, world: &mut World) -> bool {
-        let (attached, volumes) = world.what_is_there();
+        let (attached, volumes) = world.remaining();
         for id in &volumes {
             let target = Target::new(Some(id.store.clone()), Some(id.name.clone()), None);
             let target = target.expect("there is a name");

@@ -1,7 +1,7 @@
-//! Once all is quiet: what was promised is true, and nothing else is there.
+//! Checks once no work is left: all that was promised is true, and nothing else is there.
 
-use super::{Expected, Ghost};
 use crate::promise::Promise;
+use crate::world::history::Expected;
 use crate::world::kernel::Mount;
 use crate::world::{LIMITS, World};
 use dvs_domain::job::JobKey;
@@ -10,20 +10,20 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::recovery::UnresolvedJobs;
 use dvs_domain::volume::VolumeId;
 
-/// How much must be true.
+/// Which state is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Right after the troubles: what could not be attached at the start is guarded.
+    /// After the faults have ended: what could not be attached at the start is guarded.
     Healed,
-    /// After a restart in a healed world: everything is attached.
+    /// After a restart without faults: everything is attached.
     Restarted,
-    /// After everything was deleted: nothing is there.
+    /// After everything was deleted.
     Empty,
 }
 
 impl World {
-    /// Why it is not quiet yet; nothing when it is.
-    pub(crate) fn unrest(&self) -> Option<String> {
+    /// What the agent, the broker or a sender still has to do.
+    pub(crate) fn pending_work(&self) -> Option<String> {
         let owed = |record: &&JobRecord| match &record.phase {
             Phase::Accepted => true,
             Phase::Finished(finished) => finished.answers != AnswerState::Acknowledged || finished.owes_undo,
@@ -37,14 +37,13 @@ impl World {
         if let Some(record) = self.disk.jobs.values().find(owed) {
             return Some(format!("{} is not settled", record.key()));
         }
-        if !self.disk.refusals.is_empty() || !self.broker.is_quiet() || self.agenda.has_publishing() {
+        if !self.disk.refusals.is_empty() || !self.broker.is_quiet() || self.event_queue.has_publishing() {
             return Some("messages are on their way".to_owned());
         }
         self.senders.unanswered().into_iter().next().map(|message| format!("no answer to {message}"))
     }
 
-    /// The agent says that it is ready: every volume is attached, or guarded and reported. What a cut-off job is
-    /// about is that job's business.
+    /// When the agent is ready, every volume is attached, or guarded and reported, unless an unresolved job is about it.
     pub(crate) fn check_ready(&mut self, unresolved: &UnresolvedJobs) {
         let wrong = self.disk.attachments.values().find(|attachment| {
             let there = &attachment.mount_point;
@@ -61,8 +60,8 @@ impl World {
         }
     }
 
-    pub(crate) fn check_settled(&mut self, stage: Stage) {
-        self.say(format_args!("all is quiet ({stage:?})"));
+    pub(crate) fn check_quiesced(&mut self, stage: Stage) {
+        self.log(format_args!("all is quiet ({stage:?})"));
         self.check_expected();
         self.check_volumes();
         self.check_attachments(stage);
@@ -74,9 +73,9 @@ impl World {
         }
     }
 
-    /// All that was deleted is gone, and there is nothing else.
+    /// Nothing is left after everything was deleted.
     pub(crate) fn check_empty(&mut self) {
-        self.check_settled(Stage::Empty);
+        self.check_quiesced(Stage::Empty);
         let left = self.disk.images().next().map(|(id, _)| id);
         if let Some(id) = left {
             self.violate(Promise::GoneIsGone, format_args!("{id} is left after everything was deleted"));
@@ -90,16 +89,14 @@ impl World {
         }
     }
 
-    /// Each of these jobs is done: nothing is wrong any more that could keep it from that.
+    /// Each of these jobs was done: there were no faults any more.
     pub(crate) fn check_all_done(&mut self, keys: &[JobKey]) {
-        let ghost: &Ghost = &self.ghost;
-        let failed = keys.iter().find(|key| !ghost.outcomes.get(key).is_some_and(|ended| ended.done));
+        let failed = keys.iter().find(|key| !self.history.done.contains(key));
         if let Some(key) = failed {
             self.violate(Promise::WorksAfterwards, format_args!("{key} is not done, and nothing is wrong"));
         }
     }
 
-    /// Old jobs are forgotten.
     pub(crate) fn check_forgetting(&mut self) {
         let known = self.disk.jobs.len();
         if LIMITS.remembered_min < known {
@@ -107,10 +104,10 @@ impl World {
         }
     }
 
-    /// The last `DONE` about each volume is true.
+    /// The last `DONE` about each volume is still true.
     fn check_expected(&mut self) {
         let mut wrong = None;
-        for (id, (_, expected)) in &self.ghost.expected {
+        for (id, (_, expected)) in &self.history.expected {
             let image = self.disk.image(id);
             wrong = match (expected, image) {
                 (Expected::Present { .. }, None) => Some((Promise::DoneIsTrue, format!("{id} is not there"))),
@@ -133,16 +130,16 @@ impl World {
         }
     }
 
-    /// There is no volume that nobody was promised.
+    /// No volume is left that no job was promised.
     fn check_volumes(&mut self) {
         let unexpected = self.disk.images().find(|(id, _)| {
-            let expected = self.ghost.expected.get(id).map(|(_, expected)| expected);
+            let expected = self.history.expected.get(id).map(|(_, expected)| expected);
             !matches!(expected, Some(Expected::Present { .. }))
         });
         let Some((id, made_by)) = unexpected.map(|(id, image)| (id, image.volume.made_by.clone())) else {
             return;
         };
-        match self.ghost.expected.get(&id) {
+        match self.history.expected.get(&id) {
             Some((_, Expected::Absent { told: true })) => {
                 self.violate(Promise::GoneIsGone, format_args!("{id} is there again, made by {made_by:?}"));
             }
@@ -155,13 +152,13 @@ impl World {
         }
     }
 
-    /// What the journal says is attached is, or is guarded and reported.
+    /// Each attachment in the journal is mounted, or guarded and reported.
     fn check_attachments(&mut self, stage: Stage) {
         let mut wrong = None;
         for attachment in self.disk.attachments.values() {
             let (id, there) = (&attachment.volume, &attachment.mount_point);
             if self.disk.image(id).is_none() {
-                let told = match self.ghost.expected.get(id) {
+                let told = match self.history.expected.get(id) {
                     Some((_, Expected::Absent { told })) => *told,
                     _ => true,
                 };
@@ -220,7 +217,7 @@ impl World {
         (attached != Some(&owner)).then(|| format!("{owner} at {there}, not recorded"))
     }
 
-    /// Every directory that the agent made is remembered by an attachment.
+    /// Every directory that the agent made is recorded in an attachment.
     fn check_directories(&mut self) {
         let remembered = |there: &MountPoint| {
             self.disk.attachments.values().any(|found| found.made_directories.contains(there))
@@ -232,8 +229,8 @@ impl World {
         }
     }
 
-    /// Deletes for everything that is there now, by mount point first.
-    pub(crate) fn what_is_there(&self) -> (Vec<MountPoint>, Vec<VolumeId>) {
+    /// Attached mount points, or the volumes if none is attached.
+    pub(crate) fn remaining(&self) -> (Vec<MountPoint>, Vec<VolumeId>) {
         let attached: Vec<MountPoint> = self.disk.attachments.keys().cloned().collect();
         let volumes =
             if attached.is_empty() { self.disk.images().map(|(id, _)| id).collect() } else { Vec::new() };

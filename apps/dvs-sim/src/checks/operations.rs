@@ -1,10 +1,10 @@
-//! Acts: what the agent does to volumes and mount points, judged before it happens.
+//! Checks of operations on volumes and mount points, before they take effect.
 
 use crate::promise::Promise;
 use crate::world::disk::Inode;
 use crate::world::faults::Call;
 use crate::world::kernel::Mount;
-use crate::world::life::CallUnderWay;
+use crate::world::life::ActiveCall;
 use crate::world::{LIMITS, World};
 use dvs_domain::job::{JobKey, JobKind};
 use dvs_domain::ledger::{JobRecord, Phase};
@@ -12,12 +12,12 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::volume::{Volume, VolumeId};
 
 impl World {
-    /// One operation at a time on one volume and on one place; no more at once than there are workers.
-    pub(crate) fn check_alone(&mut self, begun: &CallUnderWay) {
+    /// Operations on one volume or path run one at a time, and no more at once than there are workers.
+    pub(crate) fn check_alone(&mut self, begun: &ActiveCall) {
         if !changes_something(begun.call) {
             return;
         }
-        let meets = |other: &&CallUnderWay| {
+        let meets = |other: &&ActiveCall| {
             let same_volume = begun.volume.is_some() && begun.volume == other.volume;
             let same_place = match (&begun.mount_point, &other.mount_point) {
                 (Some(one), Some(other)) => one.overlaps(other),
@@ -29,13 +29,13 @@ impl World {
             let what = format!("`{}` begins beside {other:?}", begun.call.as_str());
             self.violate(Promise::InOrderPerLane, what);
         }
-        let under_way = self.life.calls.iter().filter(|call| changes_something(call.call)).count();
-        if self.life.working_since.is_some() && LIMITS.workers + LIMITS.stuck < under_way {
-            self.violate(Promise::BoundedWorkers, format_args!("{under_way} operations are under way"));
+        let active = self.life.calls.iter().filter(|call| changes_something(call.call)).count();
+        if self.life.working_since.is_some() && LIMITS.workers + LIMITS.stuck < active {
+            self.violate(Promise::BoundedWorkers, format_args!("{active} operations are under way"));
         }
     }
 
-    /// A volume is going to be made for a job.
+    /// A volume is about to be made for a job.
     pub(crate) fn check_create(&mut self, volume: &Volume) {
         let Some(key) = &volume.made_by else { return };
         match self.disk.jobs.get(key).map(|record| &record.phase) {
@@ -51,16 +51,15 @@ impl World {
         }
     }
 
-    /// An image is formatted.
     pub(crate) fn note_formatted(&mut self, inode: Inode, volume: &Volume) {
         let Some(key) = &volume.made_by else { return };
         self.counts.formatted += 1;
-        if self.ghost.formatted.insert(inode, key.clone()).is_some() {
+        if self.history.formatted.insert(inode, key.clone()).is_some() {
             self.violate(Promise::NoWorkForARepeat, format_args!("{} is formatted twice", volume.spec.id));
         }
     }
 
-    /// A volume is going to be destroyed: some job wants that now.
+    /// A volume is about to be destroyed: a delete, or the undo of a create, has to be running.
     pub(crate) fn check_destroy(&mut self, id: &VolumeId) {
         match self.destroyer(id) {
             Destroyer::Undo => {}
@@ -80,13 +79,13 @@ impl World {
         }
     }
 
-    /// The end of a volume is decided at this moment: nobody uses it, and everybody was asked.
+    /// A destroy is decided: nothing uses the volume, and the engine was asked.
     pub(crate) fn check_decided(&mut self, id: &VolumeId, inode: Inode) {
         let Destroyer::Delete(key) = self.destroyer(id) else { return };
-        self.ghost.decided.insert(key.clone(), id.clone());
+        self.history.decided.insert(key.clone(), id.clone());
         self.expect_gone(&key, id);
         let held = self.kernel.is_mounted(inode) || 0 < self.kernel.namespaces_with(inode);
-        let asked = self.ghost.asked.get(id).filter(|(_, life)| *life == self.life.number);
+        let asked = self.history.asked.get(id).filter(|(_, life)| *life == self.life.number);
         let mount_point =
             self.disk.attachments.values().find(|there| there.volume == *id).map(|there| &there.mount_point);
         let wrong = match asked {
@@ -102,13 +101,13 @@ impl World {
         }
     }
 
-    /// The engine has said that nobody uses a volume.
+    /// The engine has reported no user of a volume.
     pub(crate) fn note_unused(&mut self, id: &VolumeId) {
         let moment = self.next_in_sequence();
-        self.ghost.asked.insert(id.clone(), (moment, self.life.number));
+        self.history.asked.insert(id.clone(), (moment, self.life.number));
     }
 
-    /// A directory is going to be made for a mount point.
+    /// A directory is about to be made.
     pub(crate) fn check_directory(&mut self, directory: &MountPoint, mount_point: &MountPoint) {
         let mut attachments = self.disk.attachments.values();
         if !attachments.any(|found| found.made_directories.contains(directory)) {
@@ -119,7 +118,7 @@ impl World {
         }
     }
 
-    /// A directory was removed: one of the agent's own.
+    /// A directory was removed.
     pub(crate) fn check_removed(&mut self, directory: &MountPoint) {
         if self.disk.foreign_directories.contains(directory) {
             self.violate(
@@ -129,7 +128,7 @@ impl World {
         }
     }
 
-    /// Something is going to be mounted.
+    /// An image is about to be mounted.
     pub(crate) fn check_mount(&mut self, inode: Inode, mount_point: &MountPoint) {
         let owner = self.disk.owner_of(inode);
         let meant = self.disk.attachments.get(mount_point).map(|there| there.volume.clone());
@@ -148,7 +147,6 @@ impl World {
         }
     }
 
-    /// Whether any image has two devices.
     pub(crate) fn check_devices(&mut self) {
         let devices: Vec<_> = self.kernel.devices().collect();
         let twice = devices
@@ -162,13 +160,13 @@ impl World {
         }
     }
 
-    /// Whether the job was answered while its work still hung, which is being undone.
+    /// Whether the job was answered before its work was undone.
     fn hangs(&self, key: &JobKey) -> bool {
         let phase = self.disk.jobs.get(key).map(|record| &record.phase);
         matches!(phase, Some(Phase::Finished(finished)) if finished.owes_undo)
     }
 
-    /// On whose behalf a volume is destroyed now: jobs about it are one lane, in the order of arrival.
+    /// The job on whose behalf a volume is destroyed now: the first of its lane in the order of arrival.
     fn destroyer(&self, id: &VolumeId) -> Destroyer {
         let maker = self.disk.image(id).and_then(|image| image.volume.made_by.clone());
         let made_by = maker.as_ref().and_then(|key| self.disk.jobs.get(key));
@@ -200,7 +198,7 @@ impl World {
         by_name || attached.is_some_and(|there| there.volume == *id)
     }
 
-    /// What lies on top at a mount point is a volume's own.
+    /// Whether a volume is the topmost mount at a mount point.
     pub(super) fn shows(&self, mount_point: &MountPoint, id: &VolumeId) -> bool {
         let image = self.disk.image(id);
         image.is_some_and(|image| self.kernel.top(mount_point) == Some(Mount::Volume(image.inode)))
@@ -209,7 +207,7 @@ impl World {
 
 enum Destroyer {
     Delete(JobKey),
-    /// A create that takes back what it made.
+    /// A create that is undone.
     Undo,
     Nobody,
 }

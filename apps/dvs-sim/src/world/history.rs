@@ -1,0 +1,47 @@
+//! What the checks keep of a whole run: more than the agent does, and over all its lives.
+
+use super::disk::Inode;
+use super::ids::ShownId;
+use dvs_domain::job::{JobKey, Status};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::size::VolumeSize;
+use dvs_domain::volume::VolumeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// The answers that senders received about each job.
+    pub(crate) received: BTreeMap<JobKey, Received>,
+    /// What must be true of each volume, and the order number of the job that made it so.
+    pub(crate) expected: BTreeMap<VolumeId, (u64, Expected)>,
+    /// Jobs that ended with `DONE`.
+    pub(crate) done: BTreeSet<JobKey>,
+    /// The volume whose end each delete has decided.
+    pub(crate) decided: BTreeMap<JobKey, VolumeId>,
+    /// When the engine last reported no user of a volume: its place in the sequence, and the life.
+    pub(crate) asked: BTreeMap<VolumeId, (u64, u64)>,
+    /// What could not be recorded because the journal was made to fail.
+    pub(crate) unrecorded: BTreeSet<ShownId>,
+    /// Refusals that were on disk once.
+    pub(crate) refused: BTreeSet<ShownId>,
+    /// Images that were formatted, and for which job.
+    pub(crate) formatted: BTreeMap<Inode, JobKey>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) pending: bool,
+    pub(crate) last: Option<Status>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Present {
+        size: VolumeSize,
+        at: Option<MountPoint>,
+    },
+    /// Gone; `told` when a delete was answered `DONE`.
+    Absent {
+        told: bool,
+    },
+}
