@@ -1,18 +1,20 @@
 //! What is asked of every engine, and how its answer is judged.
 
 use crate::container::{Bound, Container, NamedVolume};
+use crate::container_mounts;
 use crate::conversation::{Acquaintance, Conversation, LocalVolume};
 use crate::engine::Engine;
 use crate::links::Links;
-use crate::mount_table::MountTable;
 use crate::path::{Lies, Place};
 use dvs_domain::failure::Failure;
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
+use dvs_mountinfo::{MountTable, Mounts};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -64,6 +66,7 @@ impl Enquiry {
         known: &Acquaintance,
         limit: Duration,
         with_volumes: bool,
+        mounts: &Arc<Mounts>,
     ) -> Result<Vec<User>, Failure> {
         let mut conversation = Conversation::begin(engine, known, limit).await?;
         let mut containers = conversation.containers().await?;
@@ -76,7 +79,8 @@ impl Enquiry {
         // Without a container to look at, nothing of this host has to be looked up.
         if let Some(mount_point) = self.mount_point().filter(|_| !containers.is_empty()) {
             complete(&conversation, &mut containers, with_volumes).await?;
-            let places = Places::of(&conversation, &containers, mount_point.to_owned()).await?;
+            let places =
+                Places::of(&conversation, &containers, mount_point.to_owned(), Arc::clone(mounts)).await?;
             let mut doubtful = Vec::new();
             for container in containers {
                 match self.verdict(&container, &places) {
@@ -216,8 +220,10 @@ async fn holds(
         let Some(inspected) = conversation.inspect(&container.id).await? else { return Ok(false) };
         let Some(process) = inspected.process else { return Ok(false) };
         if let Some(table) = mounts_of(conversation, process).await? {
-            let held: Option<Vec<bool>> =
-                copies.iter().map(|copy| table.holds(&copy.destination, &copy.rest)).collect();
+            let held: Option<Vec<bool>> = copies
+                .iter()
+                .map(|copy| container_mounts::holds(&table, &copy.destination, &copy.rest))
+                .collect();
             if let Some(held) = held {
                 return Ok(held.contains(&true));
             }
@@ -234,7 +240,7 @@ async fn holds(
 async fn mounts_of(conversation: &Conversation<'_>, process: i64) -> Result<Option<MountTable>, Failure> {
     let reading = tokio::fs::read(format!("/proc/{process}/mountinfo"));
     let text = conversation.wait(READ_MOUNTS, reading).await?;
-    Ok(text.ok().map(|text| MountTable::parse(&String::from_utf8_lossy(&text))))
+    Ok(text.ok().map(|text| MountTable::parse(&text)))
 }
 
 /// How the paths that containers have bound lie to the mount point.
@@ -247,17 +253,18 @@ impl Places {
         conversation: &Conversation<'_>,
         containers: &[Container],
         mount_point: String,
+        mounts: Arc<Mounts>,
     ) -> Result<Self, Failure> {
         let bound = containers.iter().flat_map(|container| &container.bound);
         let paths: HashSet<String> = bound.flat_map(Bound::paths).map(str::to_owned).collect();
-        let following = tokio::task::spawn_blocking(move || Self::follow(paths, mount_point));
+        let following = tokio::task::spawn_blocking(move || Self::follow(paths, mount_point, &mounts));
         let followed = conversation.wait(FOLLOW_LINKS, following).await?;
         let followed = followed.map_err(io::Error::from).flatten();
         followed.map_err(|error| conversation.broken(FOLLOW_LINKS, error))
     }
 
-    fn follow(paths: HashSet<String>, mount_point: String) -> io::Result<Self> {
-        let links = Links::of_this_host()?;
+    fn follow(paths: HashSet<String>, mount_point: String, mounts: &Mounts) -> io::Result<Self> {
+        let links = Links::of(mounts)?;
         let place = |path: String| {
             let resolved = links.resolved(&path).filter(|resolved| *resolved != path);
             Place::new([path].into_iter().chain(resolved))

@@ -9,13 +9,13 @@
 
 mod connection;
 mod container;
+mod container_mounts;
 mod conversation;
 mod engine;
 mod enquiry;
 mod line;
 mod links;
 mod listing;
-mod mount_table;
 mod path;
 mod users;
 

@@ -1,28 +1,27 @@
-//! Paths without links. Never looks at what may wait for a server or a process: a link there stays as it is.
+//! Paths without symbolic links. What may wait for a server or a process is never inspected: a link there stays as it is.
 
-use crate::mount_table::MountTable;
-use crate::path::{ascend, below, descend, normal};
+use crate::path::{ascend, descend, normal};
+use dvs_mountinfo::Mounts;
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// The most links that are followed in one path, as many as Linux follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// The links of this host. Blocks, though not for long: only local file systems are looked at.
+/// The links of this host. Blocks, though not for long: only local file systems are inspected.
 pub(crate) struct Links {
-    avoided: Vec<String>,
+    avoided: Vec<PathBuf>,
 }
 
 impl Links {
-    /// Finds out where not to look.
-    pub(crate) fn of_this_host() -> io::Result<Self> {
-        // A mount point is bytes; one that is not UTF-8 cannot be a prefix of a path that is.
-        let table = MountTable::parse(&String::from_utf8_lossy(&fs::read("/proc/self/mountinfo")?));
-        Ok(Self { avoided: table.places_to_avoid() })
+    /// Finds out what not to inspect.
+    pub(crate) fn of(mounts: &Mounts) -> io::Result<Self> {
+        Ok(Self { avoided: mounts.blocking()? })
     }
 
-    /// `path`, which is absolute, with every link in it followed. What is not there, or is not to be looked at, is
-    /// taken as it is spelt; a path that goes round in circles too.
+    /// `path`, which is absolute, with every link in it followed. What does not exist, or is not to be inspected, is
+    /// taken as it is spelt; a path with a loop of links too.
     pub(crate) fn resolved(&self, path: &str) -> Option<String> {
         let mut left: Vec<String> = components(path.strip_prefix('/')?);
         let mut resolved = String::new();
@@ -50,9 +49,9 @@ impl Links {
         Some(if resolved.is_empty() { "/".to_owned() } else { resolved })
     }
 
-    /// Where the link at `path` leads, if it is one and may be looked at.
+    /// The target of the link at `path`, if it is one and may be inspected.
     fn link(&self, path: &str) -> Option<String> {
-        if self.avoided.iter().any(|avoided| path == avoided || below(path, avoided).is_some()) {
+        if self.avoided.iter().any(|avoided| Path::new(path).starts_with(avoided)) {
             return None;
         }
         fs::read_link(path).ok()?.into_os_string().into_string().ok()
@@ -79,7 +78,7 @@ mod tests {
         symlink("absolute/ü b", at("relative")).unwrap();
         symlink("../real/.", at("real/back")).unwrap();
         symlink("round", at("round")).unwrap();
-        let links = Links { avoided: vec![at("away")] };
+        let links = Links { avoided: vec![at("away").into()] };
         for (path, expected) in [
             ("absolute/ü b", "real/ü b"),
             ("relative/sub", "real/ü b/sub"),
@@ -103,7 +102,7 @@ mod tests {
         fs::create_dir(format!("{root}/share")).unwrap();
         symlink("/", format!("{root}/share/link")).unwrap();
         symlink("share", format!("{root}/to-share")).unwrap();
-        let links = Links { avoided: vec![format!("{root}/share")] };
+        let links = Links { avoided: vec![format!("{root}/share").into()] };
         let resolved = links.resolved(&format!("{root}/to-share/link")).unwrap();
         assert_eq!(resolved, format!("{root}/share/link"), "the link on the share is not read");
     }

@@ -9,6 +9,7 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::VolumeReferences;
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
+use dvs_mountinfo::Mounts;
 use futures::future::{join_all, try_join_all};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub struct ContainerEngines {
     driver: String,
     limit: Duration,
     with_volumes: bool,
+    mounts: Arc<Mounts>,
 }
 
 impl ContainerEngines {
@@ -48,6 +50,7 @@ impl ContainerEngines {
             driver: driver.to_owned(),
             limit: Duration::from_secs(Self::ENGINE_SECONDS_MAX),
             with_volumes: true,
+            mounts: Arc::default(),
         }
     }
 
@@ -86,7 +89,8 @@ impl ContainerEngines {
 
     async fn ask(&self, enquiry: &Enquiry) -> Result<Vec<User>, Failure> {
         let engines = self.engines.iter().zip(self.known.iter());
-        let asked = engines.map(|(engine, known)| enquiry.ask(engine, known, self.limit, self.with_volumes));
+        let asked = engines
+            .map(|(engine, known)| enquiry.ask(engine, known, self.limit, self.with_volumes, &self.mounts));
         let mut users = try_join_all(asked).await?.concat();
         users.sort();
         // Two sockets may lead to one engine.

@@ -1,62 +1,81 @@
 //! Attaches and detaches volumes: the only place that touches mount points.
 //!
 //! What keeps it safe, and where:
-//! - `roots`, `path`: a mount point is walked from its allowed root with one pinned directory per step, and no
-//!   step follows a link, also not one that is swapped in meanwhile.
-//! - `new_mount`: a mount is made detached, with all that must be true of it, before anybody can see it.
-//! - `show`: the path is walked anew before the mount is shown, and once more afterwards: what did not come
-//!   to lie at the path asked for is taken away again.
-//! - `detach`: a plain unmount through the parent directory, so that nothing of ours holds the mount.
+//! - `roots`, `path`: a mount point is resolved from its allowed root with one pinned directory per component, and no
+//!   component may be a symbolic link, also not one that is swapped in meanwhile.
+//! - `new_mount`: a mount is made detached, with all its attributes, before anybody can see it.
+//! - `mount`: the path is resolved again before the mount is moved to it, and once more afterwards: a mount that does
+//!   not lie at the requested path then is unmounted again.
+//! - `detach`: a plain unmount through the parent directory, so that this process does not hold the mount itself.
 //! - `guard`: an empty, read-only mount where a volume should be and is not; a volume is mounted on top of it.
 //!
 //! `holders` finds out who holds a volume, for the refusal to name them. It changes nothing and decides nothing.
 //!
-//! It needs Linux 5.8 (5.12 for directories), `/proc`, and the capability `CAP_SYS_ADMIN`. It knows nothing of
-//! stores, jobs or images.
+//! It needs Linux 5.8 (5.12 for directories), `/proc`, and the capability `CAP_SYS_ADMIN`. From Linux 6.13 on no call
+//! depends on the number of mounts, except for naming holders. It knows nothing of stores, jobs or images.
 
 mod attach;
 mod detach;
+mod dir_entry;
 mod directories;
 mod guard;
 mod holders;
+mod mount;
 mod mount_attributes;
-mod mount_table;
 mod new_mount;
 mod path;
-mod place;
 mod roots;
-mod show;
 mod source;
 mod step;
 mod survey;
+mod unmount;
 
 use crate::holders::Search;
+use crate::path::Location;
 use crate::roots::Roots;
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::ports::{Detached, Mounter, Source, Survey};
 use dvs_domain::user::User;
+use dvs_mountinfo::Mounts;
 use std::sync::Arc;
 
 /// Mount points of this host, in the mount namespace of this process.
 ///
 /// A call that is cancelled still runs to its end, or is undone, on its own thread; its source must stay until
-/// then. Made directories get the mode 0755, less the process's umask.
+/// then. New directories get the mode 0755, less the process's umask.
 #[derive(Clone, Debug)]
 pub struct LinuxMounter {
     roots: Arc<Roots>,
+    mounts: Arc<Mounts>,
 }
 
 impl LinuxMounter {
-    /// Resolves each of `roots` once. One that is a link leads where it leads now, for as long as this lives;
+    /// Resolves each of `roots` once. One that is a symbolic link leads where it leads now, for as long as this lives;
     /// one that does not exist is remembered as missing, and mount points below it are refused.
     #[must_use]
     pub fn new(roots: AllowedRoots) -> Self {
-        Self { roots: Arc::new(Roots::resolve(roots)) }
+        Self { roots: Arc::new(Roots::resolve(roots)), mounts: Arc::new(Mounts::new()) }
     }
 
-    async fn blocking<T, W>(&self, work: W) -> Result<T, Failure>
+    /// The same, knowing mounts only by the whole mount table, as on a kernel before 6.13. For tests.
+    #[must_use]
+    pub fn by_table_only(self) -> Self {
+        Self { mounts: Arc::new(Mounts::by_table_only()), ..self }
+    }
+
+    /// Runs `work` on `mount_point` where it may block.
+    async fn blocking<T, W>(&self, mount_point: &MountPoint, work: W) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Location<'_>, &Mounts) -> Result<T, Failure> + Send + 'static,
+    {
+        let (mount_point, mounts) = (mount_point.clone(), Arc::clone(&self.mounts));
+        self.blocking_in_roots(move |roots| work(&roots.locate(&mount_point)?, &mounts)).await
+    }
+
+    async fn blocking_in_roots<T, W>(&self, work: W) -> Result<T, Failure>
     where
         T: Send + 'static,
         W: FnOnce(&Roots) -> Result<T, Failure> + Send + 'static,
@@ -72,8 +91,7 @@ impl LinuxMounter {
 #[async_trait]
 impl Mounter for LinuxMounter {
     async fn survey(&self, mount_point: &MountPoint) -> Result<Survey, Failure> {
-        let mount_point = mount_point.clone();
-        self.blocking(move |roots| survey::survey(&roots.locate(&mount_point)?)).await
+        self.blocking(mount_point, survey::survey).await
     }
 
     async fn attach(
@@ -82,28 +100,28 @@ impl Mounter for LinuxMounter {
         mount_point: &MountPoint,
         missing: &[MountPoint],
     ) -> Result<(), Failure> {
-        let (kind, mount_point, missing) = (source.kind.clone(), mount_point.clone(), missing.to_vec());
-        self.blocking(move |roots| attach::attach(&roots.locate(&mount_point)?, &kind, &missing)).await
+        let (kind, missing) = (source.kind.clone(), missing.to_vec());
+        self.blocking(mount_point, move |location, mounts| attach::attach(location, mounts, &kind, &missing))
+            .await
     }
 
     async fn detach(&self, source: &Source, mount_point: &MountPoint) -> Result<Detached, Failure> {
-        let (kind, mount_point) = (source.kind.clone(), mount_point.clone());
-        self.blocking(move |roots| detach::detach(&roots.locate(&mount_point)?, &kind)).await
+        let kind = source.kind.clone();
+        self.blocking(mount_point, move |location, mounts| detach::detach(location, mounts, &kind)).await
     }
 
     async fn remove_directories(&self, directories: &[MountPoint]) -> Result<(), Failure> {
         let directories = directories.to_vec();
-        self.blocking(move |roots| directories::remove(roots, &directories)).await
+        self.blocking_in_roots(move |roots| directories::remove(roots, &directories)).await
     }
 
     async fn guard(&self, mount_point: &MountPoint, missing: &[MountPoint]) -> Result<(), Failure> {
-        let (mount_point, missing) = (mount_point.clone(), missing.to_vec());
-        self.blocking(move |roots| guard::guard(&roots.locate(&mount_point)?, &missing)).await
+        let missing = missing.to_vec();
+        self.blocking(mount_point, move |location, mounts| guard::guard(location, mounts, &missing)).await
     }
 
     async fn unguard(&self, mount_point: &MountPoint) -> Result<(), Failure> {
-        let mount_point = mount_point.clone();
-        self.blocking(move |roots| guard::unguard(&roots.locate(&mount_point)?)).await
+        self.blocking(mount_point, guard::unguard).await
     }
 
     async fn holders_of(&self, source: &Source, mount_point: &MountPoint) -> Vec<User> {
@@ -112,7 +130,7 @@ impl Mounter for LinuxMounter {
         let searching = Arc::clone(&search);
         let work =
             tokio::task::spawn_blocking(move || holders::find(&roots, &kind, &mount_point, &searching));
-        // A thread that hangs in the kernel is left to itself; what was found until then is told.
+        // A thread that hangs in the kernel is abandoned; what it has found until then is returned.
         drop(tokio::time::timeout_at(search.until().into(), work).await);
         search.found()
     }

@@ -1,14 +1,14 @@
-//! Mounts that nobody sees yet: made detached, with everything that must be true of them before they are shown.
-//! One that is dropped instead of shown is gone.
+//! Detached mounts: made with all their attributes before anybody can see them. One that is dropped before it is moved to
+//! a mount point is gone.
 
+use crate::dir_entry::{EntryState, MountRoot, retry_while_busy, state_of_open};
 use crate::mount_attributes;
-use crate::mount_table::{GUARD_FILE_SYSTEM, GUARD_SOURCE};
-use crate::path::Obstacle;
-use crate::place::{Found, look_at, patiently};
+use crate::path::ResolveErrorKind;
 use crate::source::OpenSource;
 use crate::step::Step;
 use dvs_domain::failure::{BoxError, Failure, FailureCode};
 use dvs_domain::volume::FileSystem;
+use dvs_mountinfo::Mount;
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -18,62 +18,69 @@ use rustix::mount::{
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// What is true of every mount of DVS (contract.md section 3).
+/// Of every mount (contract.md section 3).
 const ATTRIBUTES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
-/// What is true of a guard besides: nobody writes below a volume that is not there (contract.md section 5).
+/// Of a guard: nobody writes below a volume that is not mounted (contract.md section 5).
 const GUARD_ATTRIBUTES: MountAttrFlags =
     ATTRIBUTES.union(MountAttrFlags::MOUNT_ATTR_RDONLY).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
-/// The least that the kernel takes: nothing is ever in a guard, and its top directory is its only inode.
+const GUARD_FILE_SYSTEM: &str = "tmpfs";
+/// The source of a guard in the mount table. Guards of earlier versions of DVS are recognised by it: never changed.
+const GUARD_SOURCE: &str = "dvs-guard";
+/// The least that the kernel takes: a guard has no file but its root directory.
 const GUARD_OPTIONS: [(&str, &str); 4] =
     [("source", GUARD_SOURCE), ("size", "4k"), ("nr_inodes", "1"), ("mode", "0")];
 
 /// How many messages of the kernel are kept with a failure.
 const MESSAGES_MAX: usize = 8;
-/// The longest message that is read.
 const MESSAGE_BYTES_MAX: usize = 1024;
+
+pub(crate) fn is_guard(mount: &Mount) -> bool {
+    mount.file_system == GUARD_FILE_SYSTEM
+        && mount.source == Path::new(GUARD_SOURCE)
+        && mount.root == Path::new("/")
+}
 
 /// A mount that may still be detached. While this lives, the mount is busy.
 #[derive(Debug)]
 pub(crate) struct NewMount {
-    top: OwnedFd,
-    number: u64,
+    directory: OwnedFd,
+    root: MountRoot,
 }
 
 impl NewMount {
-    /// Mounts `source`, visible to nobody.
+    /// Mounts `source`, detached.
     pub(crate) fn of(source: &OpenSource) -> Result<Self, Failure> {
         Step::Mount.begin()?;
-        let top = match source {
+        let mounted = match source {
             OpenSource::Device { path, file_system, .. } => mount_device(path, *file_system),
-            OpenSource::Directory { path, top, .. } => clone_directory(path, top.as_fd()),
+            OpenSource::Directory { path, directory, .. } => clone_directory(path, directory.as_fd()),
         };
-        top.and_then(Self::numbered).map_err(|failure| failure.at_step(Step::Mount.name()))
+        mounted.and_then(Self::inspected).map_err(|failure| failure.at_step(Step::Mount.name()))
     }
 
-    /// Makes a guard, visible to nobody.
+    /// Makes a guard, detached.
     pub(crate) fn guard() -> Result<Self, Failure> {
         Step::Guard.begin()?;
         mount_guard()
             .map_err(not_guarded)
-            .and_then(Self::numbered)
+            .and_then(Self::inspected)
             .map_err(|failure| failure.at_step(Step::Guard.name()))
     }
 
-    /// The mount's number in the mount table.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
+    pub(crate) fn root(&self) -> MountRoot {
+        self.root
     }
 
-    /// Removes `lost+found` from an ext file system, if it is an empty directory: what is in it was saved by a
-    /// check, and belongs to the user.
-    pub(crate) fn empty(&self, source: &OpenSource) -> Result<(), Failure> {
+    /// Removes `lost+found` from an ext file system, if it is an empty directory: files in it were saved by a check, and
+    /// belong to the user.
+    pub(crate) fn remove_lost_and_found(&self, source: &OpenSource) -> Result<(), Failure> {
         let OpenSource::Device { path, file_system, .. } = source else { return Ok(()) };
         if !matches!(file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4) {
             return Ok(());
         }
-        Step::Empty.begin()?;
-        match unlinkat(&self.top, "lost+found", AtFlags::REMOVEDIR) {
+        Step::RemoveLostAndFound.begin()?;
+        match unlinkat(&self.directory, "lost+found", AtFlags::REMOVEDIR) {
             Ok(()) => Ok(()),
             Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ROFS) => Ok(()),
             Err(errno) => Err(Failure::new(
@@ -81,42 +88,44 @@ impl NewMount {
                 format!("cannot remove `lost+found` from the {file_system} on `{}`", path.display()),
             )
             .caused_by(errno)
-            .at_step(Step::Empty.name())),
+            .at_step(Step::RemoveLostAndFound.name())),
         }
     }
 
-    /// Puts the mount onto the directory `target`.
-    pub(crate) fn show_on(&self, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    /// Moves the mount onto the directory `target`.
+    pub(crate) fn move_to(&self, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        move_mount(&self.top, "", target, "", flags)
+        move_mount(&self.directory, "", target, "", flags)
     }
 
-    fn numbered(top: OwnedFd) -> Result<Self, Failure> {
-        match look_at(top.as_fd()) {
-            Ok(Found::Mount(found)) => Ok(Self { number: found.mount, top }),
-            Err(Obstacle::Refused(errno)) => Err(Failure::internal("cannot look at the new mount", errno)),
-            _ => Err(Failure::new(FailureCode::Internal, "the new mount has no top directory")),
+    fn inspected(directory: OwnedFd) -> Result<Self, Failure> {
+        match state_of_open(directory.as_fd()) {
+            Ok(EntryState::MountRoot(root)) => Ok(Self { directory, root }),
+            Err(ResolveErrorKind::Other(errno)) => {
+                Err(Failure::internal("cannot inspect the new mount", errno))
+            }
+            _ => Err(Failure::new(FailureCode::Internal, "the new mount has no root directory")),
         }
     }
 }
 
 fn mount_device(device: &Path, file_system: FileSystem) -> Result<OwnedFd, Failure> {
-    let mut said = Vec::new();
+    let mut messages = Vec::new();
     // A context that has failed once stays so: each try has one of its own.
-    patiently(|| {
-        said.clear();
+    retry_while_busy(|| {
+        messages.clear();
         let context = fsopen(file_system.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&context, "source", device)
             .and_then(|()| fsconfig_create(&context))
             .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, ATTRIBUTES))
-            .inspect_err(|_| said = messages(context.as_fd()))
+            .inspect_err(|_| messages = messages_of(context.as_fd()))
     })
     .map_err(|errno| match errno {
-        Errno::NODEV if said.is_empty() => {
+        Errno::NODEV if messages.is_empty() => {
             Failure::new(FailureCode::Unsupported, format!("this kernel has no file system `{file_system}`"))
                 .with_hint(format!("load it with `modprobe {file_system}`, or choose another file system"))
         }
-        _ => not_mounted(device, file_system, errno, &said),
+        _ => not_mounted(device, file_system, errno, &messages),
     })
 }
 
@@ -141,22 +150,22 @@ fn clone_directory(path: &Path, directory: BorrowedFd<'_>) -> Result<OwnedFd, Fa
         );
         hinted(failure, errno).caused_by(errno)
     };
-    let top = open_tree(directory, "", flags).map_err(failed)?;
-    mount_attributes::set(top.as_fd(), ATTRIBUTES).map_err(failed)?;
-    Ok(top)
+    let mount = open_tree(directory, "", flags).map_err(failed)?;
+    mount_attributes::set(mount.as_fd(), ATTRIBUTES).map_err(failed)?;
+    Ok(mount)
 }
 
-fn not_mounted(device: &Path, file_system: FileSystem, errno: Errno, said: &[String]) -> Failure {
+fn not_mounted(device: &Path, file_system: FileSystem, errno: Errno, messages: &[String]) -> Failure {
     let detail = format!("cannot mount the {file_system} on `{}`", device.display());
-    let cause: BoxError = if said.is_empty() {
+    let cause: BoxError = if messages.is_empty() {
         errno.into()
     } else {
-        format!("{errno}; the kernel says: {}", said.join("; ")).into()
+        format!("{errno}; the kernel says: {}", messages.join("; ")).into()
     };
     hinted(Failure::new(code_of(errno), detail), errno).caused_by(cause)
 }
 
-/// There is nothing in a guard that could be damaged: what the kernel refuses, it cannot do.
+/// A guard has no content that could be damaged: what the kernel refuses, it does not support.
 fn not_guarded(errno: Errno) -> Failure {
     let code = match errno {
         Errno::PERM | Errno::INVAL => FailureCode::Unsupported,
@@ -165,10 +174,10 @@ fn not_guarded(errno: Errno) -> Failure {
     hinted(Failure::new(code, "cannot make a guard"), errno).caused_by(errno)
 }
 
-/// What kind of failure an error of the kernel means for a file system that is made or mounted by DVS itself.
+/// What an error of the kernel means for a file system that DVS itself has made.
 fn code_of(errno: Errno) -> FailureCode {
     match errno {
-        // EUCLEAN and EBADMSG are the kernel's words for a damaged structure and a wrong checksum.
+        // EUCLEAN and EBADMSG mean a damaged structure and a wrong checksum.
         Errno::INVAL | Errno::UCLEAN | Errno::BADMSG | Errno::IO | Errno::MEDIUMTYPE => FailureCode::Damaged,
         Errno::NODEV | Errno::NOSYS | Errno::OPNOTSUPP => FailureCode::Unsupported,
         Errno::BUSY => FailureCode::InUse,
@@ -187,8 +196,8 @@ fn hinted(failure: Failure, errno: Errno) -> Failure {
     }
 }
 
-/// What the kernel noted in the context of a mount that failed. Some file systems note nothing.
-fn messages(context: BorrowedFd<'_>) -> Vec<String> {
+/// The kernel's messages in the context of a mount that failed. Some file systems write none.
+fn messages_of(context: BorrowedFd<'_>) -> Vec<String> {
     let mut messages = Vec::new();
     let mut buffer = [0_u8; MESSAGE_BYTES_MAX];
     while messages.len() < MESSAGES_MAX {
@@ -204,6 +213,17 @@ fn messages(context: BorrowedFd<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dvs_mountinfo::MountTable;
+
+    #[test]
+    fn a_guard_is_known_by_its_type_its_source_and_its_root() {
+        let table = MountTable::parse(
+            b"1 0 0:5 / /mnt/a ro - tmpfs dvs-guard ro\n2 0 0:6 / /mnt/b ro - tmpfs dvs-guard2 ro\n\
+              3 0 0:7 / /mnt/c ro - ramfs dvs-guard ro\n4 0 0:8 /x /mnt/d ro - tmpfs dvs-guard ro\n",
+        );
+        let guards: Vec<bool> = table.mounts().iter().map(is_guard).collect();
+        assert_eq!(guards, [true, false, false, false]);
+    }
 
     #[test]
     fn errors_of_the_kernel_have_their_codes() {

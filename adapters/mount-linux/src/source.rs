@@ -1,11 +1,10 @@
-//! What is attached, opened: so that it stays what it is while a call runs, and can be recognised at a mount
-//! point.
+//! What is attached, held open: so that it stays the same while a call runs, and can be recognised at a mount point.
 
-use crate::mount_table::{MountEntry, MountTable};
-use crate::place::{Identity, Top, identity_of};
+use crate::dir_entry::{FileId, MountRoot, file_id_of};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ports::SourceKind;
 use dvs_domain::volume::FileSystem;
+use dvs_mountinfo::Mount;
 use rustix::fs::{FileType, Mode, OFlags, fstat, major, minor, open, stat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,28 +15,21 @@ use std::path::{Path, PathBuf};
 pub(crate) enum OpenSource {
     /// A block device.
     Device {
-        /// Its node.
         path: PathBuf,
-        /// What is on it.
         file_system: FileSystem,
-        /// Its major and minor number.
+        /// Major and minor number.
         number: (u32, u32),
         /// A loop device with automatic detach stays as long as this.
         _held: OwnedFd,
     },
-    /// A directory.
     Directory {
-        /// Its path.
         path: PathBuf,
-        /// The directory.
-        top: OwnedFd,
-        /// Which one it is.
-        identity: Identity,
+        directory: OwnedFd,
+        file: FileId,
     },
 }
 
 impl OpenSource {
-    /// Opens what `kind` names.
     pub(crate) fn open(kind: &SourceKind) -> Result<Self, Failure> {
         match kind {
             SourceKind::Device { path, file_system } => open_device(path, *file_system),
@@ -49,14 +41,14 @@ impl OpenSource {
         }
     }
 
-    /// Whether the mount with this top shows this source, and all of it.
-    pub(crate) fn is_shown_by(&self, top: Top, table: &MountTable) -> bool {
+    /// Whether the mount with this root is this source, and all of it. `mount` is `None` where it is not known.
+    pub(crate) fn is_mounted_as(&self, root: MountRoot, mount: Option<&Mount>) -> bool {
         match self {
-            Self::Directory { identity, .. } => top.identity == *identity,
-            Self::Device { number, file_system, .. } => match table.entry(top.mount) {
+            Self::Directory { file, .. } => root.file == *file,
+            Self::Device { number, file_system, .. } => match mount {
                 // A btrfs has a device number of its own, and its default subvolume may be any directory.
-                Some(entry) if *file_system == FileSystem::Btrfs => device_of(entry) == Some(*number),
-                Some(entry) => entry.device == *number && entry.root == Path::new("/"),
+                Some(mount) if *file_system == FileSystem::Btrfs => device_of(mount) == Some(*number),
+                Some(mount) => mount.device == *number && mount.root == Path::new("/"),
                 None => false,
             },
         }
@@ -77,19 +69,19 @@ fn open_device(path: &Path, file_system: FileSystem) -> Result<OpenSource, Failu
 
 fn open_directory(path: &Path) -> Result<OpenSource, Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let top =
-        open(path, flags, Mode::empty()).map_err(|errno| not_opened("source directory", path, errno))?;
-    let identity = identity_of(top.as_fd()).map_err(|errno| not_opened("source directory", path, errno))?;
-    Ok(OpenSource::Directory { path: path.to_owned(), top, identity })
+    let failed = |errno| not_opened("source directory", path, errno);
+    let directory = open(path, flags, Mode::empty()).map_err(failed)?;
+    let file = file_id_of(directory.as_fd()).map_err(failed)?;
+    Ok(OpenSource::Directory { path: path.to_owned(), directory, file })
 }
 
 fn not_opened(what: &str, path: &Path, errno: Errno) -> Failure {
     Failure::internal(format!("cannot open {what} `{}`", path.display()), errno)
 }
 
-/// The block device that a mount says it was made from, as this process's namespace knows it.
-pub(crate) fn device_of(entry: &MountEntry) -> Option<(u32, u32)> {
-    let state = stat(&entry.source).ok()?;
+/// The number of the block device from which `mount` was made, by its path in this mount namespace.
+pub(crate) fn device_of(mount: &Mount) -> Option<(u32, u32)> {
+    let state = stat(&mount.source).ok()?;
     (FileType::from_raw_mode(state.st_mode) == FileType::BlockDevice)
         .then(|| (major(state.st_rdev), minor(state.st_rdev)))
 }

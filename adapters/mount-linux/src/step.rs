@@ -7,20 +7,20 @@ use dvs_domain::failure::Failure;
 pub(crate) enum Step {
     /// A directory on the way to the mount point, or the mount point itself, is made.
     MakeDirectories,
-    /// The mount is made, visible to nobody.
+    /// The mount is made, detached.
     Mount,
-    /// `lost+found` is removed from it.
-    Empty,
-    /// The mount is put at its mount point.
-    Show,
-    /// The mount is taken away.
+    RemoveLostAndFound,
+    /// The mount is moved to its mount point.
+    MoveMount,
     Unmount,
-    /// A guard is made, visible to nobody.
+    /// A guard is made, detached.
     Guard,
-    /// A guard is taken away.
+    /// A guard is unmounted.
     Unguard,
     /// A directory that was made for the mount point is removed.
     RemoveDirectories,
+    /// That directories were removed is made durable.
+    SyncDirectories,
 }
 
 impl Step {
@@ -29,34 +29,36 @@ impl Step {
         match self {
             Self::MakeDirectories => "make directories",
             Self::Mount => "mount",
-            Self::Empty => "empty",
-            Self::Show => "show",
+            Self::RemoveLostAndFound => "remove lost+found",
+            Self::MoveMount => "move mount",
             Self::Unmount => "unmount",
             Self::Guard => "guard",
             Self::Unguard => "unguard",
             Self::RemoveDirectories => "remove directories",
+            Self::SyncDirectories => "sync directories",
         }
     }
 
-    /// Called right before the step changes something: the place where a test makes it fail.
+    /// Called right before the step changes something. Tests make it fail here.
     pub(crate) fn begin(self) -> Result<(), Failure> {
         failpoint(
             self,
             match self {
                 Self::MakeDirectories => "mount.directories",
                 Self::Mount => "mount.mount",
-                Self::Empty => "mount.empty",
-                Self::Show => "mount.show",
+                Self::RemoveLostAndFound => "mount.remove-lost-and-found",
+                Self::MoveMount => "mount.move",
                 Self::Unmount => "mount.unmount",
                 Self::Guard => "mount.guard",
                 Self::Unguard => "mount.unguard",
                 Self::RemoveDirectories => "mount.remove-directories",
+                Self::SyncDirectories => "mount.sync-directories",
             },
         )
     }
 }
 
-/// A failpoint between two system calls of one step, where a process can end but nothing can fail by itself.
+/// A failpoint between two system calls of one step: tests end the process here.
 pub(crate) fn between(step: Step, point: &'static str) {
     let _only_ends_processes = failpoint(step, point);
 }

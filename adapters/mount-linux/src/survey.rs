@@ -1,30 +1,30 @@
 //! What attaching at a mount point would find.
 
-use crate::mount_table::MountTable;
-use crate::path::{Location, Obstacle};
-use crate::place::Found;
+use crate::attach::described;
+use crate::dir_entry::{DirEntryRef, EntryState};
+use crate::new_mount::is_guard;
+use crate::path::{Location, ResolveErrorKind};
 use dvs_domain::failure::Failure;
 use dvs_domain::ports::{Mounted, Survey};
+use dvs_mountinfo::Mounts;
 
-/// Looks, and changes nothing.
-pub(crate) fn survey(location: &Location<'_>) -> Result<Survey, Failure> {
-    let place = match location.place() {
-        Ok(place) => place,
-        Err(blocked) if blocked.obstacle == Obstacle::Missing => {
-            return Ok(nothing_mounted(location, blocked.depth, false));
+/// Changes nothing.
+pub(crate) fn survey(location: &Location<'_>, mounts: &Mounts) -> Result<Survey, Failure> {
+    let entry = match DirEntryRef::resolve(location) {
+        Ok(entry) => entry,
+        Err(error) if error.kind == ResolveErrorKind::Missing => {
+            return Ok(nothing_mounted(location, error.depth, false));
         }
-        Err(blocked) => return Err(blocked.into()),
+        Err(error) => return Err(error.into()),
     };
-    let (way, _) = location.way_and_last();
-    match place.look()? {
-        Found::Nothing => Ok(nothing_mounted(location, way.len(), false)),
-        Found::Directory => Ok(nothing_mounted(location, way.len() + 1, place.holds_files()?)),
-        Found::Mount(top) => {
-            let table = MountTable::read()?;
-            let mounted = if table.is_guard(top.mount) {
-                Mounted::Guard
-            } else {
-                Mounted::Something(table.describe(top.mount))
+    let (parents, _) = location.parents_and_last();
+    match entry.state()? {
+        EntryState::Absent => Ok(nothing_mounted(location, parents.len(), false)),
+        EntryState::Directory => Ok(nothing_mounted(location, parents.len() + 1, entry.holds_files()?)),
+        EntryState::MountRoot(root) => {
+            let mounted = match root.mount(mounts)? {
+                Some(mount) if is_guard(&mount) => Mounted::Guard,
+                mount => Mounted::Something(described(mount.as_ref())),
             };
             Ok(Survey { missing: Vec::new(), mounted: Some(mounted), hides_files: false })
         }

@@ -43,8 +43,8 @@ mod on_demand {
             ("mount.directories", "return(no-space)", "make directories"),
             ("mount.directories", "2*off->return(no-space)", "make directories"),
             ("mount.mount", "return(no-space)", "mount"),
-            ("mount.empty", "return(no-space)", "empty"),
-            ("mount.show", "return(no-space)", "show"),
+            ("mount.remove-lost-and-found", "return(no-space)", "remove lost+found"),
+            ("mount.move", "return(no-space)", "move mount"),
         ] {
             fail::cfg(point, action).unwrap();
             let failure = attachments.attach(&source, &place, &missing).await.unwrap_err();
@@ -106,7 +106,7 @@ mod on_demand {
         for (point, action, step) in [
             ("mount.directories", "1*off->return(no-space)", "make directories"),
             ("mount.guard", "return(no-space)", "guard"),
-            ("mount.show", "return(no-space)", "show"),
+            ("mount.move", "return(no-space)", "move mount"),
         ] {
             fail::cfg(point, action).unwrap();
             let failure = attachments.guard(&place, &missing).await.unwrap_err();
@@ -140,7 +140,7 @@ mod on_demand {
         let (source, place) = (ground.device(FileSystem::Ext4), ground.at("a"));
         attachments.guard(&place, std::slice::from_ref(&place)).await.unwrap();
         let guard = ground.mount_at(&place);
-        for point in ["mount.mount", "mount.empty", "mount.show"] {
+        for point in ["mount.mount", "mount.remove-lost-and-found", "mount.move"] {
             fail::cfg(point, "return(damaged)").unwrap();
             attachments.attach(&source, &place, &[]).await.unwrap_err();
             assert_eq!(ground.mount_at(&place), guard, "{point}: the guard stays");
@@ -176,10 +176,10 @@ mod on_demand {
         fs::create_dir(&way).unwrap();
         // Before the path is walked anew, and after it was, right before the mount is shown.
         for (point, put_link, code) in [
-            ("mount.empty", true, FailureCode::ForbiddenPath),
-            ("mount.empty", false, FailureCode::Conflict),
-            ("mount.show", true, FailureCode::ForbiddenPath),
-            ("mount.show", false, FailureCode::Conflict),
+            ("mount.remove-lost-and-found", true, FailureCode::ForbiddenPath),
+            ("mount.remove-lost-and-found", false, FailureCode::Conflict),
+            ("mount.move", true, FailureCode::ForbiddenPath),
+            ("mount.move", false, FailureCode::Conflict),
         ] {
             let (from, to) = (way.clone(), away.clone());
             fail::cfg_callback(point, move || {
@@ -193,7 +193,7 @@ mod on_demand {
                 attachments.attach(&source, &place, std::slice::from_ref(&place)).await.unwrap_err();
             fail::remove(point);
             assert_eq!(failure.code(), code, "{}", failure.chain());
-            assert!(failure.chain().starts_with("step `show`"), "{}", failure.chain());
+            assert!(failure.chain().starts_with("step `move mount`"), "{}", failure.chain());
             assert!(!failure.chain().contains("undoing"), "{}", failure.chain());
             assert_eq!(ground.mounts(), [], "{point}");
             assert_eq!(names_in(&away), Vec::<String>::new(), "what was made is removed where it is now");
@@ -216,7 +216,7 @@ mod on_demand {
         let (source, place) = (ground.device(FileSystem::Ext4), ground.at("v"));
         fs::create_dir(place.as_str()).unwrap();
         let target = place.as_str().to_owned();
-        fail::cfg_callback("mount.empty", move || {
+        fail::cfg_callback("mount.remove-lost-and-found", move || {
             mount("meanwhile", &target, "tmpfs", MountFlags::empty(), None).unwrap();
         })
         .unwrap();
@@ -228,7 +228,7 @@ mod on_demand {
         // A guard while a volume is made ready, a guard while a guard is, and a volume while a guard is.
         let place = ground.at("w");
         for (point, meanwhile, expected) in [
-            ("mount.empty", Meanwhile::Guard, Ok(2)),
+            ("mount.remove-lost-and-found", Meanwhile::Guard, Ok(2)),
             ("mount.guard", Meanwhile::Guard, Ok(1)),
             ("mount.guard", Meanwhile::Volume, Err(FailureCode::Conflict)),
         ] {

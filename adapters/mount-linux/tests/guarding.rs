@@ -184,3 +184,34 @@ async fn real_a_damaged_volume_leaves_its_guard() {
     attachments.attach(&source, &place, &[]).await.unwrap_err();
     assert_eq!(ground.mount_at(&place), guard);
 }
+
+#[tokio::test]
+async fn real_volumes_and_guards_are_recognised_on_older_kernels_too() {
+    let test = "real_volumes_and_guards_are_recognised_on_older_kernels_too";
+    if !can_run(test, &["losetup", "mkfs.ext4", "mkfs.btrfs", "mount"]) {
+        return;
+    }
+    let ground = Ground::new();
+    let place = ground.at("a");
+    fs::create_dir(place.as_str()).unwrap();
+    let sources =
+        [ground.device(FileSystem::Ext4), ground.device(FileSystem::Btrfs), ground.directory("one")];
+    for source in &sources {
+        // What one has mounted is recognised by the other.
+        let [new, old] = ground.both_attachments();
+        for (mounting, recognising) in [(&new, &old), (&old, &new)] {
+            mounting.guard(&place, &[]).await.unwrap();
+            assert_eq!(recognising.survey(&place).await.unwrap(), GUARDED);
+            recognising.guard(&place, &[]).await.unwrap();
+            mounting.attach(source, &place, &[]).await.unwrap();
+            recognising.attach(source, &place, &[]).await.unwrap();
+            assert_eq!(ground.mounts().len(), 2, "the guard, and the volume once: {:?}", ground.mounts());
+            let refused = recognising.guard(&place, &[]).await.unwrap_err();
+            assert_eq!(refused.code(), Conflict, "{}", refused.chain());
+            recognising.unguard(&place).await.unwrap();
+            assert_eq!(ground.mounts().len(), 2, "a volume is no guard");
+            assert_eq!(recognising.detach(source, &place).await.unwrap(), Detached::Gone);
+            assert_eq!(ground.mounts(), []);
+        }
+    }
+}

@@ -122,26 +122,28 @@ async fn real_a_foreign_mount_is_named_and_untouched() {
         return;
     }
     let ground = Ground::new();
-    let attachments = ground.attachments();
     let place = ground.at("a");
     fs::create_dir(place.as_str()).unwrap();
     run(Command::new("mount").args(["-t", "tmpfs", "foreign one", place.as_str()]));
     fs::write(format!("{place}/theirs"), "").unwrap();
     let mounted = ground.mount_at(&place);
-    let survey = attachments.survey(&place).await.unwrap();
-    assert_eq!(survey.mounted, Some(Mounted::Something("foreign one (tmpfs)".to_owned())));
-    for source in [ground.device(FileSystem::Ext4), ground.device(FileSystem::Btrfs), ground.directory("one")]
-    {
-        let attach = attachments.attach(&source, &place, &[]).await.unwrap_err();
-        let detach = attachments.detach(&source, &place).await.unwrap_err();
-        for refused in [attach, detach] {
-            assert_eq!(refused.code(), Conflict, "{}", refused.chain());
-            assert!(refused.chain().contains("foreign one (tmpfs)"), "{}", refused.chain());
+    let sources =
+        [ground.device(FileSystem::Ext4), ground.device(FileSystem::Btrfs), ground.directory("one")];
+    for attachments in ground.both_attachments() {
+        let survey = attachments.survey(&place).await.unwrap();
+        assert_eq!(survey.mounted, Some(Mounted::Something("foreign one (tmpfs)".to_owned())));
+        for source in &sources {
+            let attach = attachments.attach(source, &place, &[]).await.unwrap_err();
+            let detach = attachments.detach(source, &place).await.unwrap_err();
+            for refused in [attach, detach] {
+                assert_eq!(refused.code(), Conflict, "{}", refused.chain());
+                assert!(refused.chain().contains("foreign one (tmpfs)"), "{}", refused.chain());
+            }
+            assert_eq!(ground.mount_at(&place), mounted);
         }
-        assert_eq!(ground.mount_at(&place), mounted);
+        attachments.remove_directories(std::slice::from_ref(&place)).await.unwrap();
+        assert_eq!(names_in(Path::new(place.as_str())), ["theirs"], "a mount point stays");
     }
-    attachments.remove_directories(std::slice::from_ref(&place)).await.unwrap();
-    assert_eq!(names_in(Path::new(place.as_str())), ["theirs"], "a mount point stays");
 }
 
 #[tokio::test]
@@ -156,12 +158,14 @@ async fn real_a_part_of_the_volume_is_not_the_volume() {
     fs::create_dir(format!("{place}/sub")).unwrap();
     fs::create_dir(part.as_str()).unwrap();
     run(Command::new("mount").args(["--bind", &format!("{place}/sub"), part.as_str()]));
-    let refused = attachments.attach(&source, &part, &[]).await.unwrap_err();
-    assert_eq!(refused.code(), Conflict, "{}", refused.chain());
-    assert!(refused.chain().contains("[/sub] (ext4)"), "{}", refused.chain());
-    let refused = attachments.detach(&source, &part).await.unwrap_err();
-    assert_eq!(refused.code(), Conflict, "{}", refused.chain());
-    ground.mount_at(&part);
+    for attachments in ground.both_attachments() {
+        let refused = attachments.attach(&source, &part, &[]).await.unwrap_err();
+        assert_eq!(refused.code(), Conflict, "{}", refused.chain());
+        assert!(refused.chain().contains("[/sub] (ext4)"), "{}", refused.chain());
+        let refused = attachments.detach(&source, &part).await.unwrap_err();
+        assert_eq!(refused.code(), Conflict, "{}", refused.chain());
+        ground.mount_at(&part);
+    }
 }
 
 #[tokio::test]

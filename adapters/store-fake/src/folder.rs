@@ -1,13 +1,13 @@
 //! The store's folder: what lies where, and the steps that change it. Everything here blocks.
 
 use crate::failpoint::failpoint;
-use crate::mounts::mounts;
 use crate::record;
 use crate::removal::remove_tree;
 use crate::step::{AtStep, after_undo, unreachable_at};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::volume::{Entry, Volume};
+use dvs_mountinfo::MountTable;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
@@ -170,11 +170,12 @@ impl Folder {
     /// Something mounted inside would be emptied, or keep the removal from ending.
     fn check_unused(&self, name: &VolumeName) -> Result<(), Failure> {
         let volume = self.volume(name);
-        match mounts()?.into_iter().find(|mount| mount.path.starts_with(&volume)) {
+        let table = MountTable::read().at("read the mount table", Path::new(MountTable::OWN))?;
+        match table.mounts().iter().find(|mount| mount.mount_point.starts_with(&volume)) {
             None => Ok(()),
             Some(mount) => Err(Failure::new(
                 FailureCode::InUse,
-                format!("{} is mounted at `{}` inside the volume", mount.what, mount.path.display()),
+                format!("{mount} is mounted at `{}` inside the volume", mount.mount_point.display()),
             )
             .with_hint("unmount it first")),
         }

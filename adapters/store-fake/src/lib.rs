@@ -14,7 +14,6 @@
 mod failpoint;
 mod folder;
 mod links;
-mod mounts;
 mod options;
 mod record;
 mod removal;

@@ -8,13 +8,14 @@
 //! - A link can hide no files, and stand in for no allowed root: that is refused as `unsupported`.
 
 use crate::failpoint::failpoint;
-use crate::mounts::mounts;
+use crate::step::AtStep;
 use crate::way::{Made, Roots, Walked, Way, not_made};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::ports::{Detached, Mounted, Mounter, Source, SourceKind, Survey};
 use dvs_domain::user::User;
+use dvs_mountinfo::MountTable;
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, openat, readlinkat, renameat_with, statat, symlinkat,
     unlinkat,
@@ -203,9 +204,9 @@ impl<'a> Place<'a> {
                     .with_hint("give the path that it leads to, or remove the link")
             }),
             Some(FileType::Directory) => {
-                let over = mounts()?.into_iter().rev().find(|mount| mount.path == self.way.real);
-                match over {
-                    Some(mount) => Ok(Found::Mount(mount.what)),
+                let table = MountTable::read().at("read the mount table", Path::new(MountTable::OWN))?;
+                match table.mounts().iter().rev().find(|mount| mount.mount_point == self.way.real) {
+                    Some(mount) => Ok(Found::Mount(mount.to_string())),
                     None if self.is_empty(self.way.name())? => Ok(Found::EmptyDirectory),
                     None => Ok(Found::FullDirectory),
                 }

@@ -26,6 +26,8 @@ const TRIALS: &str = "dvs-trials";
 /// The words of the wire, which the adapters for MQTT share.
 const WIRE: &str = "dvs-job-json";
 const MQTT: &str = "dvs-mqtt-";
+/// What several adapters need to know of formats that belong to none of them.
+const SHARED_BY_ADAPTERS: [&str; 2] = ["dvs-mountinfo", "dvs-volume-record"];
 /// The promises of the store port, for tests only.
 const STORE_CONTRACT: &str = "dvs-store-contract";
 /// What an app other than the agent needs to be a sender, besides the agent that it runs.
@@ -137,6 +139,7 @@ fn forbidden(from: &Crate, to: &Crate, tests: bool) -> Option<&'static str> {
         (_, Place::Domain) | (Place::Trials, _) => None,
         (Place::Adapter, Place::Adapter) if to.name == STORE_CONTRACT => None,
         (Place::Adapter, Place::Adapter) if to.name == WIRE && from.name.starts_with(MQTT) => None,
+        (Place::Adapter, Place::Adapter) if SHARED_BY_ADAPTERS.contains(&to.name.as_str()) => None,
         // Two ends of one wire may be tried against each other.
         (Place::Adapter, Place::Adapter) if tests && [from, to].iter().all(|end| speaks_mqtt(end)) => None,
         (Place::Adapter, _) => Some("adapters know the domain, and not each other"),
@@ -265,6 +268,8 @@ mod tests {
             of(Place::Xtask, "xtask", &[], &[]),
             of(Place::App, CORE, &[DOMAIN, "dvs-store-fake (tests)"], &[]),
             of(Place::App, SIMULATION, &[CORE, DOMAIN, WIRE], &[]),
+            of(Place::Adapter, "dvs-mount-linux", &[DOMAIN, "dvs-mountinfo"], &[]),
+            of(Place::Adapter, "dvs-mountinfo", &[], &[]),
         ]
     }
 
@@ -307,6 +312,7 @@ mod tests {
             (10, AGENT),
             (10, "dvs-store-fake"),
             (10, "dvs-store-fake (tests)"),
+            (12, "dvs-mount-linux"),
             (6, CORE),
         ] {
             let mut house = house();

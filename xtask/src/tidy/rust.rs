@@ -11,6 +11,7 @@ const UNSAFE_MODULES: &[&str] = &[
     "adapters/store-loop/src/command.rs",
     "adapters/store-loop/src/device.rs",
     "adapters/mount-linux/src/mount_attributes.rs",
+    "adapters/mountinfo/src/system_calls.rs",
     "adapters/store-nfs/src/testing/counting.rs",
 ];
 

@@ -1,64 +1,48 @@
-//! Processes, and what they hold: working directory, root, program, open files, mapped files.
+//! What a process holds: working directory, root, program, open files, mapped files.
 
-use crate::holders::Search;
 use crate::holders::namespace::Namespace;
-use crate::holders::trace::Trace;
+use crate::holders::pattern::MountPattern;
+use crate::holders::search::Search;
+use crate::new_mount::is_guard;
 use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use std::collections::BTreeSet;
-use std::fs::{read, read_dir, read_link};
+use std::fs::{read_dir, read_link};
 use std::path::{Path, PathBuf};
 
-/// What the files are on by which a process is recognised.
+/// Where a file lies whose holder is searched for.
 #[derive(Debug)]
-pub(crate) struct Wanted<'a> {
-    /// How the mounts of the volume are told from others.
-    pub(crate) trace: &'a Trace,
-    /// The numbers of those mounts, and of the guard below.
+pub(crate) struct Target<'a> {
+    /// How the mounts of the volume are recognised.
+    pub(crate) pattern: &'a MountPattern,
+    /// The ids of those mounts, and of the guard below.
     pub(crate) mounts: BTreeSet<u64>,
-    /// The device, where no other file has it.
+    /// The device number of the volume's files, where no other file has it.
     pub(crate) device: Option<(u32, u32)>,
 }
 
-impl Wanted<'_> {
-    /// The kernel gives the number of a mount that is gone to the next one: a number alone proves nothing.
+impl Target<'_> {
+    /// The kernel gives the id of a mount that is gone to a later one: an id alone proves nothing.
     fn includes(&self, state: &Statx, namespace: &Namespace) -> bool {
         self.device == Some((state.stx_dev_major, state.stx_dev_minor))
             || self.mounts.contains(&state.stx_mnt_id)
                 && namespace.table_now().is_some_and(|table| {
-                    let fits = |entry| self.trace.fits(entry) || entry.is_guard();
-                    table.entry(state.stx_mnt_id).is_some_and(fits)
+                    let matches = |mount: &_| self.pattern.matches(mount) || is_guard(mount);
+                    table.get(state.stx_mnt_id).is_some_and(matches)
                 })
     }
 }
 
-/// The ids of all processes, in order.
-pub(crate) fn ids() -> BTreeSet<u32> {
-    let Ok(entries) = read_dir("/proc") else { return BTreeSet::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// What the process is called; nothing when it has ended.
-pub(crate) fn name_of(id: u32) -> Option<String> {
-    Some(shown_name(&read(format!("/proc/{id}/comm")).ok()?))
-}
-
-/// A process chooses its own name: what is no plain character is escaped.
-fn shown_name(comm: &[u8]) -> String {
-    let name = comm.strip_suffix(b"\n").unwrap_or(comm);
-    String::from_utf8_lossy(name).chars().flat_map(char::escape_debug).collect()
-}
-
-/// Whether the process, which is in `namespace`, has something there. One that has ended, or that may not be
-/// looked at, has nothing.
-pub(crate) fn is_on(id: u32, wanted: &Wanted<'_>, namespace: &Namespace, search: &Search) -> bool {
+/// Whether the process, which is in `namespace`, holds a file of `target`. One that has ended, or that may not be
+/// inspected, holds none.
+pub(crate) fn holds(id: u32, target: &Target<'_>, namespace: &Namespace, search: &Search) -> bool {
     let process = PathBuf::from(format!("/proc/{id}"));
-    let leads_there = |link: &Path, target: &Path| {
+    let leads_there = |link: &Path, path: &Path| {
         // Pipes, sockets and the like have other names; they are on no mount.
-        target.has_root() && !namespace.is_remote(target) && leads_to(link, wanted, namespace)
+        path.has_root() && !namespace.may_block(path) && leads_to(link, target, namespace)
     };
     let single = ["cwd", "root", "exe"].into_iter().any(|name| {
         let link = process.join(name);
-        read_link(&link).is_ok_and(|target| leads_there(&link, &target))
+        read_link(&link).is_ok_and(|path| leads_there(&link, &path))
     });
     single || ["fd", "map_files"].into_iter().any(|name| any_link(&process.join(name), search, leads_there))
 }
@@ -81,11 +65,11 @@ fn any_link(folder: &Path, search: &Search, test: impl Fn(&Path, &Path) -> bool)
     false
 }
 
-/// Looks at the file itself, as its file system last knew it: nobody is asked.
-fn leads_to(link: &Path, wanted: &Wanted<'_>, namespace: &Namespace) -> bool {
+/// Inspects the file itself, as its file system last knew it: no server is asked.
+fn leads_to(link: &Path, target: &Target<'_>, namespace: &Namespace) -> bool {
     let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     statx(CWD, link, flags, StatxFlags::INO | StatxFlags::MNT_ID)
-        .is_ok_and(|state| wanted.includes(&state, namespace))
+        .is_ok_and(|state| target.includes(&state, namespace))
 }
 
 #[cfg(test)]
@@ -93,30 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_processes_choose_do_no_harm() {
-        for (comm, shown) in [
-            (&b"postgres\n"[..], "postgres"),
-            (b"a b", "a b"),
-            (b"\x1b[2J\n\n", "\\u{1b}[2J\\n"),
-            (b"\xff\n", "\u{fffd}"),
-            (b"", ""),
-        ] {
-            assert_eq!(shown_name(comm), shown);
-        }
-        assert!(ids().contains(&std::process::id()));
-        assert_eq!(name_of(u32::MAX), None);
-    }
-
-    #[test]
-    fn a_number_that_another_mount_has_now_proves_nothing() {
+    fn an_id_that_another_mount_has_now_proves_nothing() {
         let state = statx(CWD, "/proc", AtFlags::empty(), StatxFlags::INO | StatxFlags::MNT_ID).unwrap();
         let namespaces = Namespace::all(&Search::begin());
         let ours = namespaces.iter().find(|namespace| namespace.is_ours).unwrap();
-        let now = ours.table_now().unwrap().entry(state.stx_mnt_id).unwrap().device;
+        let now = ours.table_now().unwrap().get(state.stx_mnt_id).unwrap().device;
         for (device, expected) in [((7, 7), false), (now, true)] {
             let mounts = BTreeSet::from([state.stx_mnt_id]);
-            let wanted = Wanted { trace: &Trace::Device(device), mounts, device: None };
-            assert_eq!(wanted.includes(&state, ours), expected, "{device:?}");
+            let target = Target { pattern: &MountPattern::Device(device), mounts, device: None };
+            assert_eq!(target.includes(&state, ours), expected, "{device:?}");
         }
     }
 }

@@ -70,6 +70,11 @@ impl Ground {
         LinuxMounter::new(AllowedRoots::with(roots))
     }
 
+    /// As this kernel lets mounts be looked up, and as an older one does.
+    pub(crate) fn both_attachments(&self) -> [LinuxMounter; 2] {
+        [self.attachments(), self.attachments().by_table_only()]
+    }
+
     /// The mount point `below` the allowed root.
     pub(crate) fn at(&self, below: &str) -> MountPoint {
         mount_point(&self.root().join(below))

@@ -111,7 +111,7 @@ pub(super) const SITUATIONS: &[Situation] = &[
     },
     Situation {
         name: "create that fails when it is shown, undone",
-        failing: "mount.show=1*return(internal)",
+        failing: "mount.move=1*return(internal)",
         asked: &[create(NESTED)],
         ends: &["DONE", "internal"],
         ..PLAIN

@@ -1,40 +1,37 @@
 //! How the mounts of a source are recognised in the mount table of any namespace.
 
-use crate::mount_table::{MountEntry, MountTable};
-use crate::place::{Top, mount_of};
+use crate::dir_entry::{MountRoot, mount_id_of};
 use crate::source::{OpenSource, device_of};
 use dvs_domain::volume::FileSystem;
+use dvs_mountinfo::{Mount, MountTable};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
-/// What a mount that shows a source, or a part of it, has in the mount table.
+/// What mounts of a source, or of a part of it, have in common in mount tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trace {
+pub(crate) enum MountPattern {
     /// This device number.
     Device((u32, u32)),
     /// The path of this device as its source: a btrfs has a device number of its own.
     Btrfs((u32, u32)),
     /// This directory, or one below it, of this file system.
     Directory {
-        /// The file system's device number.
         device: (u32, u32),
-        /// The directory in the file system.
         root: PathBuf,
-        /// Where the file system itself is mounted, if it shows just this directory: that is where the source
-        /// comes from, and no mount of it.
+        /// Where the file system itself is mounted. If just this directory of it is, that mount is the origin of the
+        /// source, and no mount of it.
         origin: PathBuf,
     },
 }
 
-impl Trace {
-    /// The trace of `source`.
+impl MountPattern {
     pub(crate) fn of(source: &OpenSource, table: &MountTable) -> Option<Self> {
         match source {
             OpenSource::Device { file_system: FileSystem::Btrfs, number, .. } => Some(Self::Btrfs(*number)),
             OpenSource::Device { number, .. } => Some(Self::Device(*number)),
-            OpenSource::Directory { top, .. } => {
-                let path = std::fs::read_link(format!("/proc/self/fd/{}", top.as_raw_fd())).ok()?;
-                let on = table.entry(mount_of(top.as_fd()).ok()?)?;
+            OpenSource::Directory { directory, .. } => {
+                let path = std::fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
+                let on = table.get(mount_id_of(directory.as_fd()).ok()?)?;
                 let below = path.strip_prefix(&on.mount_point).ok()?;
                 let root = on.root.join(below);
                 Some(Self::Directory { device: on.device, root, origin: on.mount_point.clone() })
@@ -42,25 +39,25 @@ impl Trace {
         }
     }
 
-    /// Whether this mount shows the source, or a part of it.
-    pub(crate) fn fits(&self, entry: &MountEntry) -> bool {
+    /// Whether `mount` is one of the source, or of a part of it.
+    pub(crate) fn matches(&self, mount: &Mount) -> bool {
         match self {
-            Self::Device(number) => entry.device == *number,
+            Self::Device(number) => mount.device == *number,
             Self::Btrfs(number) => {
-                entry.file_system == FileSystem::Btrfs.as_str() && device_of(entry) == Some(*number)
+                mount.file_system == FileSystem::Btrfs.as_str() && device_of(mount) == Some(*number)
             }
             Self::Directory { device, root, origin } => {
-                let is_origin = entry.root == *root && entry.mount_point == *origin;
-                entry.device == *device && entry.root.starts_with(root) && !is_origin
+                let is_origin = mount.root == *root && mount.mount_point == *origin;
+                mount.device == *device && mount.root.starts_with(root) && !is_origin
             }
         }
     }
 
-    /// The device number that files of the source have, and no others. That of a btrfs is seen on its mount only.
-    pub(crate) fn device_of_files(&self, top: Option<Top>) -> Option<(u32, u32)> {
+    /// The device number that files of the source have, and no others. That of a btrfs is known from its mount only.
+    pub(crate) fn device_of_files(&self, root: Option<MountRoot>) -> Option<(u32, u32)> {
         match self {
             Self::Device(number) => Some(*number),
-            Self::Btrfs(_) => top.map(|top| top.identity.device),
+            Self::Btrfs(_) => root.map(|root| root.file.device),
             Self::Directory { .. } => None,
         }
     }
@@ -79,20 +76,20 @@ mod tests {
               7 0 8:1 /volumes/ab /mnt/e rw - ext4 /dev/vda rw\n8 0 0:9 / /way rw - fuse way rw\n\
               9 0 0:9 / /mnt/f rw - fuse way rw\n10 0 0:10 / /mnt/g rw - btrfs /dev/null rw\n",
         );
-        let directory = |device, root: &str, origin: &str| Trace::Directory {
+        let directory = |device, root: &str, origin: &str| MountPattern::Directory {
             device,
             root: root.into(),
             origin: origin.into(),
         };
-        for (trace, expected) in [
-            (Trace::Device((7, 3)), vec![1, 2]),
+        for (pattern, expected) in [
+            (MountPattern::Device((7, 3)), vec![1, 2]),
             (directory((8, 1), "/volumes/a", "/"), vec![5, 6]),
             (directory((0, 9), "/", "/way"), vec![9]),
-            (Trace::Btrfs((1, 3)), vec![]),
+            (MountPattern::Btrfs((1, 3)), vec![]),
         ] {
-            let fitting: Vec<u64> =
-                table.entries().iter().filter(|entry| trace.fits(entry)).map(|entry| entry.id).collect();
-            assert_eq!(fitting, expected, "{trace:?}");
+            let matching: Vec<u64> =
+                table.mounts().iter().filter(|mount| pattern.matches(mount)).map(|mount| mount.id).collect();
+            assert_eq!(matching, expected, "{pattern:?}");
         }
     }
 }
