@@ -3,6 +3,7 @@
 use crate::failure::{Failure, FailureCode};
 use crate::job::JobKey;
 use crate::mount_point::MountPoint;
+use crate::names::{StoreName, VolumeName};
 use crate::volume::VolumeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -55,10 +56,14 @@ pub struct Release {
     pub heirs: Vec<Attachment>,
 }
 
-/// All attachments of this node, and the rules between them.
+/// All attachments of this node, and the rules between them. Nothing here looks at all of them, but for
+/// [`AttachmentTable::iter`].
 #[derive(Clone, Debug, Default)]
 pub struct AttachmentTable {
     by_mount_point: BTreeMap<MountPoint, Attachment>,
+    by_volume: BTreeMap<VolumeName, BTreeMap<StoreName, MountPoint>>,
+    /// How many attachments have made each directory.
+    made_directories: BTreeMap<MountPoint, usize>,
 }
 
 impl AttachmentTable {
@@ -71,7 +76,13 @@ impl AttachmentTable {
     /// The attachment of `volume`.
     #[must_use]
     pub fn of(&self, volume: &VolumeId) -> Option<&Attachment> {
-        self.by_mount_point.values().find(|attachment| attachment.volume == *volume)
+        self.at(self.by_volume.get(&volume.name)?.get(&volume.store)?)
+    }
+
+    /// The attachments of volumes called `name`, of whichever store.
+    pub fn named(&self, name: &VolumeName) -> impl Iterator<Item = &Attachment> {
+        let stores = self.by_volume.get(name).into_iter().flat_map(BTreeMap::values);
+        stores.filter_map(|mount_point| self.at(mount_point))
     }
 
     /// All of them, in order of their mount points.
@@ -81,22 +92,46 @@ impl AttachmentTable {
 
     /// Enters `attachment`, replacing the one at the same mount point.
     pub fn put(&mut self, attachment: Attachment) {
+        self.remove(&attachment.mount_point);
+        let VolumeId { store, name } = attachment.volume.clone();
+        self.by_volume.entry(name).or_default().insert(store, attachment.mount_point.clone());
+        for directory in &attachment.made_directories {
+            *self.made_directories.entry(directory.clone()).or_default() += 1;
+        }
         self.by_mount_point.insert(attachment.mount_point.clone(), attachment);
     }
 
-    /// Forgets the attachment at `mount_point`.
+    /// Removes the attachment at `mount_point`.
     pub fn remove(&mut self, mount_point: &MountPoint) {
-        self.by_mount_point.remove(mount_point);
+        let Some(attachment) = self.by_mount_point.remove(mount_point) else { return };
+        let VolumeId { store, name } = attachment.volume;
+        if let Some(stores) = self.by_volume.get_mut(&name) {
+            stores.remove(&store);
+            if stores.is_empty() {
+                self.by_volume.remove(&name);
+            }
+        }
+        for directory in attachment.made_directories {
+            if let Some(count) = self.made_directories.get_mut(&directory) {
+                *count -= 1;
+                if *count == 0 {
+                    self.made_directories.remove(&directory);
+                }
+            }
+        }
     }
 
     /// The directories that attaching at `mount_point` may have to make, outermost first: its own, and those on
-    /// the way that another attachment has made and may take away while this one is being shown.
+    /// the way that another attachment has made and may remove while this one is being mounted.
     #[must_use]
     pub fn directories_for(&self, mount_point: &MountPoint) -> Vec<MountPoint> {
-        let on_the_way =
-            |directory: &&MountPoint| directory == &mount_point || mount_point.is_below(directory);
-        let all = self.by_mount_point.values().flat_map(|attachment| &attachment.made_directories);
-        all.filter(on_the_way).cloned().collect::<BTreeSet<_>>().into_iter().collect()
+        let own = self.made_directories.get_key_value(mount_point).into_iter();
+        let mut directories: Vec<MountPoint> = own
+            .chain(mount_point.above_in(&self.made_directories))
+            .map(|(directory, _)| directory.clone())
+            .collect();
+        directories.reverse();
+        directories
     }
 
     /// What becomes of the directories of the attachment at `mount_point` when it goes: a directory above
@@ -107,15 +142,12 @@ impl AttachmentTable {
         let Some(going) = self.at(mount_point) else { return release };
         let mut heirs: BTreeMap<&MountPoint, Attachment> = BTreeMap::new();
         for directory in &going.made_directories {
-            let heir = self
-                .by_mount_point
-                .values()
-                .find(|other| other.mount_point != *mount_point && other.mount_point.is_below(directory));
-            let Some(heir) = heir else {
+            let heir = directory.below_in(&self.by_mount_point).find(|(other, _)| *other != mount_point);
+            let Some((there, heir)) = heir else {
                 release.remove.push(directory.clone());
                 continue;
             };
-            let heir = heirs.entry(&heir.mount_point).or_insert_with(|| heir.clone());
+            let heir = heirs.entry(there).or_insert_with(|| heir.clone());
             if !heir.made_directories.contains(directory) {
                 heir.made_directories.push(directory.clone());
                 heir.made_directories.sort();
@@ -132,29 +164,33 @@ impl AttachmentTable {
     /// point of another, or when the volume is attached elsewhere.
     pub fn admit(&self, volume: &VolumeId, mount_point: &MountPoint) -> Result<(), Failure> {
         let conflict = |detail| Err(Failure::new(FailureCode::Conflict, detail));
-        for other in self.by_mount_point.values() {
-            let there = &other.mount_point;
-            if there == mount_point && other.volume != *volume {
-                return conflict(format!("volume `{}` is attached at `{there}`", other.volume));
-            }
-            if there != mount_point && other.volume == *volume {
-                return conflict(format!("volume `{volume}` is attached at `{there}`"));
-            }
-            if mount_point.is_below(there) {
-                return conflict(format!("`{mount_point}` is inside volume `{}` at `{there}`", other.volume));
-            }
-            if there.is_below(mount_point) {
-                return conflict(format!("`{mount_point}` is above volume `{}` at `{there}`", other.volume));
-            }
+        if let Some(other) = self.at(mount_point).filter(|other| other.volume != *volume) {
+            return conflict(format!("volume `{}` is attached at `{mount_point}`", other.volume));
+        }
+        if let Some(other) = self.of(volume).filter(|other| other.mount_point != *mount_point) {
+            return conflict(format!("volume `{volume}` is attached at `{}`", other.mount_point));
+        }
+        if let Some((there, other)) = mount_point.above_in(&self.by_mount_point).next() {
+            return conflict(format!("`{mount_point}` is inside volume `{}` at `{there}`", other.volume));
+        }
+        if let Some((there, other)) = mount_point.below_in(&self.by_mount_point).next() {
+            return conflict(format!("`{mount_point}` is above volume `{}` at `{there}`", other.volume));
         }
         Ok(())
+    }
+}
+
+impl FromIterator<Attachment> for AttachmentTable {
+    fn from_iter<I: IntoIterator<Item = Attachment>>(attachments: I) -> Self {
+        let mut table = Self::default();
+        attachments.into_iter().for_each(|attachment| table.put(attachment));
+        table
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::{StoreName, VolumeName};
 
     fn id(name: &str) -> VolumeId {
         VolumeId { store: StoreName::new("loop").unwrap(), name: VolumeName::new(name).unwrap() }
@@ -200,6 +236,32 @@ mod tests {
         release.heirs.into_iter().for_each(|heir| book.put(heir));
         let release = book.release(&at("/mnt/many/b"));
         assert_eq!(release, Release { remove: vec![at("/mnt/many"), at("/mnt/many/b")], heirs: vec![] });
+    }
+
+    #[test]
+    fn a_volume_is_found_by_name_until_it_is_removed() {
+        let mut table = AttachmentTable::default();
+        let of = |store: &str| VolumeId { store: StoreName::new(store).unwrap(), ..id("v") };
+        let there =
+            |volume: VolumeId, path: &str| Attachment { volume, ..attached("v", path, &["/mnt/many"]) };
+        let named = |table: &AttachmentTable| -> Vec<MountPoint> {
+            table.named(&id("v").name).map(|found| found.mount_point.clone()).collect()
+        };
+        table.put(there(of("a"), "/mnt/many/a"));
+        table.put(there(of("b"), "/mnt/many/b"));
+        table.put(attached("w", "/mnt/w", &[]));
+        assert_eq!(named(&table), [at("/mnt/many/a"), at("/mnt/many/b")]);
+        assert_eq!(table.of(&of("b")).map(|found| &found.mount_point), Some(&at("/mnt/many/b")));
+        assert_eq!(table.of(&of("c")), None);
+        table.put(there(of("c"), "/mnt/many/a"));
+        assert_eq!(table.of(&of("a")), None, "another volume is there now");
+        assert_eq!(table.directories_for(&at("/mnt/many/x")), [at("/mnt/many")]);
+        table.remove(&at("/mnt/many/b"));
+        assert_eq!(table.directories_for(&at("/mnt/many/x")), [at("/mnt/many")], "one that made it is left");
+        table.remove(&at("/mnt/many/a"));
+        assert_eq!(named(&table), []);
+        assert_eq!(table.directories_for(&at("/mnt/many/x")), []);
+        assert_eq!(table.iter().count(), 1);
     }
 
     #[test]

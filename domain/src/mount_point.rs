@@ -4,7 +4,10 @@ use crate::failure::{Failure, FailureCode};
 use crate::names::{VolumeName, shown};
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 
 /// Where a volume is, or is to be, visible: an absolute, normal path that is not `/`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +71,25 @@ impl MountPoint {
         self == other || self.is_below(other) || other.is_below(self)
     }
 
+    /// The entries of `map` above this path, innermost first. Costs as many look-ups as the path has components.
+    pub(crate) fn above_in<'a, V>(
+        &'a self,
+        map: &'a BTreeMap<Self, V>,
+    ) -> impl Iterator<Item = (&'a Self, &'a V)> {
+        let ends = self.0.rmatch_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
+        ends.filter_map(|end| map.get_key_value(&self.0[..end]))
+    }
+
+    /// The entries of `map` below this path, in order. Costs nothing for those that lie elsewhere.
+    pub(crate) fn below_in<'a, V>(
+        &self,
+        map: &'a BTreeMap<Self, V>,
+    ) -> impl Iterator<Item = (&'a Self, &'a V)> + use<'a, V> {
+        // `0` is the character after `/`: all paths between the two begin with this one and a `/`.
+        let (first, end) = (format!("{}/", self.0), format!("{}0", self.0));
+        map.range::<str, _>((Bound::Included(first.as_str()), Bound::Excluded(end.as_str())))
+    }
+
     /// The name of a volume whose job gave none: a readable tail of the path, `-`, and 26 base32 digits
     /// (RFC 4648, lower case) of the path's SHA-256, so that two paths never share a name.
     #[must_use]
@@ -85,6 +107,12 @@ impl MountPoint {
         let tail = if tail.is_empty() { "volume" } else { tail };
         VolumeName::new(format!("{tail}-{}", &digits[..DIGITS]))
             .expect("a tail of safe characters that starts with a letter or digit is a name")
+    }
+}
+
+impl Borrow<str> for MountPoint {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -208,6 +236,23 @@ mod tests {
         assert!(at("/mnt/a").overlaps(&at("/mnt/a")));
         assert!(at("/mnt/a/b").overlaps(&at("/mnt/a")) && at("/mnt/a").overlaps(&at("/mnt/a/b")));
         assert!(!at("/mnt/ab").overlaps(&at("/mnt/a")));
+    }
+
+    #[test]
+    fn an_ordered_map_gives_what_lies_above_and_below() {
+        let paths =
+            ["/mnt", "/mnt/a", "/mnt/a-x", "/mnt/a/b", "/mnt/a/b/c", "/mnt/a0", "/mnt/ab", "/srv/a/b"];
+        let map: BTreeMap<MountPoint, ()> = paths.map(|path| (at(path), ())).into();
+        for path in paths.map(at).into_iter().chain([at("/mnt/a/c"), at("/mnt/a/b/c/d"), at("/srv/a")]) {
+            let expected = |is_meant: &dyn Fn(&MountPoint) -> bool| -> Vec<MountPoint> {
+                map.keys().filter(|other| is_meant(other)).cloned().collect()
+            };
+            let below: Vec<MountPoint> = path.below_in(&map).map(|(other, ())| other.clone()).collect();
+            assert_eq!(below, expected(&|other| other.is_below(&path)), "below {path}");
+            let mut above: Vec<MountPoint> = path.above_in(&map).map(|(other, ())| other.clone()).collect();
+            above.reverse();
+            assert_eq!(above, expected(&|other| path.is_below(other)), "above {path}");
+        }
     }
 
     #[test]

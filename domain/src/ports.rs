@@ -8,7 +8,7 @@ use crate::job::{Answer, Job, JobKey, Refusal};
 use crate::ledger::{JobRecord, RefusalNumber};
 use crate::mount_point::MountPoint;
 use crate::names::{NodeId, VolumeName};
-use crate::time::Timestamp;
+use crate::time::Moment;
 use crate::user::User;
 use crate::volume::{Entry, FileSystem, StoreDescription, Usage, Volume, VolumeId};
 use async_trait::async_trait;
@@ -405,8 +405,9 @@ pub enum Arrival {
     Refused(Refusal),
 }
 
-/// Tells the time.
+/// The clocks of this host.
 pub trait Clock: Send + Sync {
-    /// Now.
-    fn now(&self) -> Timestamp;
+    /// The wall time and the uptime of this moment. Both run on while the process is stopped or the host suspended; the
+    /// boot is always known, and the same for as long as this process runs.
+    fn now(&self) -> Moment;
 }

@@ -32,7 +32,7 @@
 use crate::attachment::{Attachment, Holder};
 use crate::failure::FailureCode;
 use crate::job::{JobKey, JobRequest, Target};
-use crate::ledger::{JobRecord, Phase};
+use crate::ledger::JobRecord;
 use std::collections::BTreeSet;
 
 /// What a start does with an attachment.
@@ -121,10 +121,7 @@ impl UnresolvedJobs {
     pub fn of<'a>(jobs: impl IntoIterator<Item = &'a JobRecord>) -> Self {
         let mut unresolved = Self::default();
         for record in jobs {
-            let cut_off = match &record.phase {
-                Phase::Accepted => true,
-                Phase::Finished(finished) => finished.owes_undo,
-            };
+            let cut_off = record.is_unresolved();
             match &record.job.request {
                 JobRequest::Create(_) if cut_off => {
                     unresolved.creates.insert(record.key());

@@ -8,6 +8,7 @@
     reason = "a test may fail loudly"
 )]
 
+use dvs_domain::attachment::AttachmentTable;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobKey, JobRequest, Refusal, Status, Target};
 use dvs_domain::ledger::{
@@ -17,7 +18,7 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::ports::{Change, Remembered};
 use dvs_domain::size::VolumeSize;
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,7 +38,7 @@ const LIMITS: Limits = Limits {
 enum Step {
     Arrive { job: usize, size: u64, journal_fails: bool },
     Refuse,
-    End { which: usize, done: bool, changed: bool, owes_undo: bool },
+    End { which: usize, done: bool, changed: bool, needs_undo: bool },
     Acknowledge { which: usize },
     Pass { milliseconds: u64 },
     Return { which: usize, undone: bool },
@@ -50,7 +51,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(job, size, journal_fails)| Step::Arrive { job, size, journal_fails }),
         1 => Just(Step::Refuse),
         6 => (0..8usize, any::<bool>(), any::<bool>())
-            .prop_map(|(which, done, changed)| Step::End { which, done, changed, owes_undo: !done && changed }),
+            .prop_map(|(which, done, changed)| Step::End { which, done, changed, needs_undo: !done && changed }),
         8 => (0..16usize).prop_map(|which| Step::Acknowledge { which }),
         2 => (1..700u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
         1 => (3000..9000u64).prop_map(|milliseconds| Step::Pass { milliseconds }),
@@ -62,6 +63,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn store() -> StoreName {
     StoreName::new("loop").unwrap()
+}
+
+fn moment(milliseconds: u64) -> Moment {
+    Moment { wall: Timestamp(milliseconds), boot: Some(BootId(1)), uptime: Uptime(milliseconds) }
 }
 
 /// A small world of jobs whose lanes meet in all ways: equal paths, nested paths, names.
@@ -97,7 +102,7 @@ fn must_not_run_together(one: &Job, other: &Job) -> bool {
 /// The agent as a model: a disk, a broker, workers.
 struct Model {
     ledger: Ledger,
-    now: Timestamp,
+    now: u64,
     jobs_on_disk: BTreeMap<JobKey, JobRecord>,
     refusals_on_disk: BTreeMap<RefusalNumber, Refusal>,
     /// What goes to disk with the next record or after a while; a restart loses it.
@@ -111,17 +116,17 @@ struct Model {
     /// In this life of the agent.
     pending_sent: BTreeSet<JobKey>,
     started: BTreeSet<JobKey>,
-    restarted: Timestamp,
+    restarted: u64,
     journal_fails: bool,
 }
 
 impl Model {
     fn new() -> Self {
-        let (ledger, effects) = Ledger::restore(LIMITS, store(), Remembered::default(), Timestamp(1));
+        let (ledger, effects) = Ledger::restore(LIMITS, store(), Remembered::default(), moment(1));
         assert!(effects.is_empty());
         Self {
             ledger,
-            now: Timestamp(1),
+            now: 1,
             jobs_on_disk: BTreeMap::new(),
             refusals_on_disk: BTreeMap::new(),
             noted: Vec::new(),
@@ -132,7 +137,7 @@ impl Model {
             final_sent: BTreeSet::new(),
             pending_sent: BTreeSet::new(),
             started: BTreeSet::new(),
-            restarted: Timestamp(1),
+            restarted: 1,
             journal_fails: false,
         }
     }
@@ -149,7 +154,7 @@ impl Model {
                 let sender = Some(SenderId::new("one").unwrap());
                 self.tell(Event::Refused(Refusal { sender, job: None, report }));
             }
-            Step::End { which, done, changed, owes_undo } => {
+            Step::End { which, done, changed, needs_undo } => {
                 let Some(key) = self.running.keys().nth(which).cloned() else { return };
                 let job = self.running.remove(&key).unwrap();
                 let outcome = if done {
@@ -158,7 +163,14 @@ impl Model {
                     Outcome::Failed(Failure::new(FailureCode::NoSpace, "full").report())
                 };
                 let volume = Some(VolumeId { store: store(), name: job.request.target().name() });
-                self.tell(Event::Ended { key, outcome, volume, changed: changed && done, owes_undo });
+                self.tell(Event::Ended {
+                    key,
+                    outcome,
+                    volume,
+                    changed: changed && done,
+                    released: None,
+                    needs_undo,
+                });
             }
             Step::Acknowledge { which } => {
                 if which < self.in_flight.len() {
@@ -170,24 +182,24 @@ impl Model {
                 }
             }
             Step::Pass { milliseconds } => {
-                self.now = Timestamp(self.now.0 + milliseconds);
+                self.now += milliseconds;
                 self.write_noted();
                 self.tell(Event::Tick);
                 let overdue = |record: &JobRecord| {
                     record.phase == Phase::Accepted
-                        && self.now.milliseconds_since(record.received) >= LIMITS.job_milliseconds
+                        && moment(self.now).milliseconds_since(record.received) >= LIMITS.job_milliseconds
                 };
                 for record in self.jobs_on_disk.values().filter(|record| overdue(record)) {
                     let undoing = self.running.contains_key(&record.key());
-                    let since = Timestamp(record.received.0 + LIMITS.job_milliseconds).max(self.restarted);
-                    let may_wait_for_undo = self.now.milliseconds_since(since) < LIMITS.undo_milliseconds;
+                    let since = (record.received.uptime.0 + LIMITS.job_milliseconds).max(self.restarted);
+                    let may_wait_for_undo = self.now.saturating_sub(since) < LIMITS.undo_milliseconds;
                     assert!(undoing || may_wait_for_undo, "{} is overdue and has no answer", record.key());
                 }
             }
             Step::Return { which, undone } => {
                 let Some(key) = self.hanging.keys().nth(which).cloned() else { return };
                 self.hanging.remove(&key);
-                self.tell(Event::Released { key, undone });
+                self.tell(Event::Released { key, released: None, undone });
             }
             Step::Restart => {
                 self.running.clear();
@@ -202,7 +214,7 @@ impl Model {
                     refusals: self.refusals_on_disk.clone().into_iter().collect(),
                     attachments: Vec::new(),
                 };
-                let (ledger, effects) = Ledger::restore(LIMITS, store(), remembered, self.now);
+                let (ledger, effects) = Ledger::restore(LIMITS, store(), remembered, moment(self.now));
                 self.ledger = ledger;
                 self.perform(effects);
             }
@@ -210,7 +222,7 @@ impl Model {
     }
 
     fn tell(&mut self, event: Event) {
-        let effects = self.ledger.on(event, self.now);
+        let effects = self.ledger.on(event, moment(self.now), &AttachmentTable::default());
         self.perform(effects);
     }
 
@@ -236,7 +248,11 @@ impl Model {
                 Effect::Abandon(key) => {
                     let job = self.running.remove(&key).expect("only running work is abandoned");
                     self.hanging.insert(key.clone(), job);
-                    effects.extend(self.ledger.on(Event::Abandoned(key), self.now));
+                    effects.extend(self.ledger.on(
+                        Event::Abandoned(key),
+                        moment(self.now),
+                        &AttachmentTable::default(),
+                    ));
                 }
             }
         }
@@ -280,8 +296,8 @@ impl Model {
                     AnswerState::Acknowledged,
                     "forgotten before its answer was there"
                 );
-                assert!(!finished.owes_undo, "forgotten before it was undone");
-                assert!(self.now.milliseconds_since(finished.at) > LIMITS.remembered_milliseconds);
+                assert!(!finished.needs_undo, "forgotten before it was undone");
+                assert!(moment(self.now).milliseconds_since(finished.at) > LIMITS.remembered_milliseconds);
                 self.pending_acknowledged.remove(&key);
                 self.final_sent.remove(&key);
                 self.pending_sent.remove(&key);
@@ -339,27 +355,29 @@ impl Model {
         let key = job.key();
         let record = self.jobs_on_disk.get(&key).expect("work before the job was on disk");
         if matches!(attempt, Attempt::Undo { .. }) {
-            let overdue = self.now.milliseconds_since(record.received) >= LIMITS.job_milliseconds;
-            assert!(overdue || owes_undo(record), "{key} is undone before its time is over");
+            let overdue = moment(self.now).milliseconds_since(record.received) >= LIMITS.job_milliseconds;
+            assert!(overdue || needs_undo(record), "{key} is undone before its time is over");
         } else {
             assert_eq!(record.phase, Phase::Accepted, "work for a finished job");
         }
-        assert!(owes_undo(record) || self.pending_sent.contains(&key), "work before PENDING was sent");
+        assert!(needs_undo(record) || self.pending_sent.contains(&key), "work before PENDING was sent");
         let is_first = self.started.insert(key.clone());
         assert!(is_first || matches!(attempt, Attempt::Undo { .. }), "work twice for {key}");
         for other in self.running.values().chain(self.hanging.values()) {
             assert!(!must_not_run_together(&job, other), "{key} runs beside {}", other.key());
         }
         for (other_key, other) in &self.jobs_on_disk {
-            let is_live = other.phase == Phase::Accepted || owes_undo(other);
+            let is_live = other.phase == Phase::Accepted || needs_undo(other);
             let waits = is_live && !self.started.contains(other_key);
             let overtaken = waits && other.number < record.number && must_not_run_together(&job, &other.job);
             assert!(!overtaken, "{key} overtakes {other_key}");
         }
         self.running.insert(key, job);
         assert!(self.running.len() <= LIMITS.workers, "more work than workers");
-        let waiting = self.ledger.unfinished() - self.ledger.working().min(self.ledger.unfinished());
-        assert!(waiting <= LIMITS.queue + LIMITS.workers, "more jobs wait than the queue holds");
+        assert!(
+            self.ledger.waiting() <= LIMITS.queue + LIMITS.workers,
+            "more jobs wait than the queue holds"
+        );
     }
 
     /// Everything that was promised comes true when nothing more goes wrong.
@@ -367,12 +385,12 @@ impl Model {
         for _ in 0..2000 {
             if let Some(key) = self.hanging.keys().next().cloned() {
                 self.hanging.remove(&key);
-                self.tell(Event::Released { key, undone: true });
+                self.tell(Event::Released { key, released: None, undone: true });
             } else if !self.running.is_empty() {
-                self.take(Step::End { which: 0, done: true, changed: false, owes_undo: false });
+                self.take(Step::End { which: 0, done: true, changed: false, needs_undo: false });
             } else if !self.in_flight.is_empty() {
                 self.take(Step::Acknowledge { which: 0 });
-            } else if self.jobs_on_disk.values().any(owes_undo) {
+            } else if self.jobs_on_disk.values().any(needs_undo) {
                 self.take(Step::Pass { milliseconds: LIMITS.undo_milliseconds });
             } else {
                 break;
@@ -384,14 +402,14 @@ impl Model {
                 panic!("{} was never worked on", record.key())
             };
             assert_eq!(finished.answers, AnswerState::Acknowledged, "{} has no answer", record.key());
-            assert!(!finished.owes_undo, "{} was never undone", record.key());
+            assert!(!finished.needs_undo, "{} was never undone", record.key());
         }
         assert!(self.refusals_on_disk.is_empty(), "a refusal stays on disk for ever");
     }
 }
 
-fn owes_undo(record: &JobRecord) -> bool {
-    matches!(&record.phase, Phase::Finished(finished) if finished.owes_undo)
+fn needs_undo(record: &JobRecord) -> bool {
+    matches!(&record.phase, Phase::Finished(finished) if finished.needs_undo)
 }
 
 fn is_acceptance(change: &Change) -> bool {

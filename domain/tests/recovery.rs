@@ -1,7 +1,7 @@
 //! What a restart does with what is on disk: the tables of `recovery` and of `ledger`, row by row.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use dvs_domain::attachment::{Attachment, Holder};
+use dvs_domain::attachment::{Attachment, AttachmentTable, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Refusal, Status, Target};
 use dvs_domain::ledger::{
@@ -13,7 +13,7 @@ use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::ports::Remembered;
 use dvs_domain::recovery::{CutOff, Rule, Situation, UnresolvedJobs, VolumeHealth, rule};
 use dvs_domain::size::VolumeSize;
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;
 use std::collections::BTreeSet;
 
@@ -80,9 +80,13 @@ fn at(path: &str) -> MountPoint {
     MountPoint::new(path).unwrap()
 }
 
+fn moment(milliseconds: u64) -> Moment {
+    Moment { wall: Timestamp(milliseconds), boot: Some(BootId(1)), uptime: Uptime(milliseconds) }
+}
+
 fn record(id: &str, request: JobRequest, phase: Phase) -> JobRecord {
     let job = Job { sender: SenderId::new("s").unwrap(), id: JobId::new(id).unwrap(), request };
-    JobRecord { job, received: Timestamp(1), number: 1, default_store: None, phase }
+    JobRecord { job, received: moment(1), number: 1, default_store: None, phase }
 }
 
 fn create(path: &str) -> JobRequest {
@@ -93,15 +97,15 @@ fn delete(path: &str) -> JobRequest {
     JobRequest::Delete(DeleteRequest { target: Target::new(None, None, Some(at(path))).unwrap() })
 }
 
-fn finished(owes_undo: bool) -> Phase {
+fn finished(needs_undo: bool) -> Phase {
     Phase::Finished(Finished {
         outcome: Outcome::Done,
         answers: AnswerState::Acknowledged,
         volume: None,
         changed: true,
         order: 1,
-        at: Timestamp(2),
-        owes_undo,
+        at: moment(2),
+        needs_undo,
     })
 }
 
@@ -157,7 +161,7 @@ fn only_ids_of_docker_are_void() {
 /// What a restart with one job, or one refusal, on disk does first, in short.
 fn first_effects(remembered: Remembered, now: u64) -> Vec<String> {
     let limits = Limits { job_milliseconds: 1000, ..Limits::default() };
-    let (_, effects) = Ledger::restore(limits, StoreName::new("loop").unwrap(), remembered, Timestamp(now));
+    let (_, effects) = Ledger::restore(limits, StoreName::new("loop").unwrap(), remembered, moment(now));
     let told = |effect: &Effect| match effect {
         Effect::Answer(_, Answer { status: Status::Pending, .. }) => "PENDING".to_owned(),
         Effect::Answer(_, Answer { status: Status::Done, .. }) => "DONE".to_owned(),
@@ -174,7 +178,7 @@ fn first_effects(remembered: Remembered, now: u64) -> Vec<String> {
 
 #[test]
 fn every_state_of_a_job_and_its_answers_has_its_rule() {
-    let finished = |answers, owes_undo| match finished(owes_undo) {
+    let finished = |answers, needs_undo| match finished(needs_undo) {
         Phase::Finished(finished) => Phase::Finished(Finished { answers, ..finished }),
         Phase::Accepted => Phase::Accepted,
     };
@@ -218,8 +222,9 @@ fn the_final_answer_waits_for_pending_over_a_restart_too() {
     let key = job.key();
     let remembered = Remembered { jobs: vec![job], ..Remembered::default() };
     let (mut ledger, _) =
-        Ledger::restore(Limits::default(), StoreName::new("loop").unwrap(), remembered, Timestamp(500));
-    let then = ledger.on(Event::Acknowledged(AnswerId::Pending(key)), Timestamp(501));
+        Ledger::restore(Limits::default(), StoreName::new("loop").unwrap(), remembered, moment(500));
+    let then =
+        ledger.on(Event::Acknowledged(AnswerId::Pending(key)), moment(501), &AttachmentTable::default());
     assert!(
         matches!(then.last(), Some(Effect::Answer(AnswerId::Final(_), Answer { status: Status::Done, .. }))),
         "{then:?}"

@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows which adapters there are. A fork that adds a store adds one
 //! line to [`open_store`].
 
+use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::engines::EnginesOfHost;
 use crate::late_store::{LateStore, LocalKind};
@@ -13,15 +14,13 @@ use crate::store_id::Identity;
 use dvs_core::{Core, CoreParts};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
-use dvs_domain::ports::{Clock, Journal, Mounter, VolumeStore};
-use dvs_domain::time::Timestamp;
+use dvs_domain::ports::{Journal, Mounter, VolumeStore};
 use dvs_journal_redb::RedbJournal;
 use dvs_mount_linux::LinuxMounter;
 use dvs_store_fake::{FakeStore, LinkMounter};
 use dvs_store_loop::LoopStore;
 use dvs_store_nfs::{NfsStore, ThisNode};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use url::Url;
 
 /// The scheme of stores that several nodes share.
@@ -72,7 +71,7 @@ pub async fn build(settings: &Settings) -> Result<Composed, Failure> {
         remembered,
         mounter,
         references: Arc::new(EnginesOfHost::new(&settings.engines)),
-        clock: Arc::new(SystemClock),
+        clock: Arc::new(SystemClock::new()),
         roots: settings.roots.clone(),
         reserved: reserved_paths::reserved(&settings.state, &settings.stores, &settings.roots),
         limits: settings.limits,
@@ -149,15 +148,6 @@ fn open_now_or_later(
             Ok(Arc::new(LateStore::new(name, (kind, url), failure, open)))
         }
         (opened_or_refused, _) => opened_or_refused,
-    }
-}
-
-struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -2,6 +2,7 @@
 //! place that chooses adapters.
 
 pub mod check;
+mod clock;
 pub mod compose;
 pub mod config;
 mod daemon;

@@ -106,9 +106,9 @@ impl Engine {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => self.stopping = true,
+                _ = tick.tick() => events.push(Event::Tick), // Before the others: they may be ready for ever.
                 _ = self.events.recv_many(&mut events, EngineLimits::BATCH) => {}
                 _ = self.arrivals.recv_many(&mut deliveries, EngineLimits::BATCH) => {}
-                _ = tick.tick() => events.push(Event::Tick),
             }
             // What came while the last was recorded is recorded together, whichever of the two it is. A tick stands
             // alone: what it abandons makes room for other jobs at once, and these must be on disk by then.
@@ -161,27 +161,23 @@ impl Engine {
         events: impl IntoIterator<Item = Event>,
         deliveries: impl IntoIterator<Item = Delivery>,
     ) {
-        let now = self.parts.clock.now();
         let mut decided = Vec::new();
         let mut ticked = false;
-        for event in events {
+        for mut event in events {
             ticked |= event == Event::Tick;
-            let mut to_forget = None;
-            match &event {
-                Event::Ended { key, .. } | Event::Released { key, .. } => {
-                    to_forget = self.running.remove(key).and_then(|control| control.take_to_forget());
+            match &mut event {
+                Event::Ended { key, released, .. } | Event::Released { key, released, .. } => {
+                    *released = self.running.remove(key).and_then(|control| control.take_to_forget());
                 }
                 Event::Acknowledged(_) => self.answers_in_flight = self.answers_in_flight.saturating_sub(1),
                 _ => {}
             }
-            // What is gone is forgotten before anything follows from the end of the job: in one commit with it.
-            let forget = to_forget.map(|gone| Effect::Record(vec![Change::DropAttachment(gone)]));
-            decided.push(forget.into_iter().chain(self.ledger.on(event, now)).collect());
+            decided.push(self.decide(event));
         }
         for delivery in deliveries {
             self.taking.push((delivery.shown_id(), delivery.taken));
             let event = self.event_of(delivery.arrival);
-            decided.push(self.ledger.on(event, now));
+            decided.push(self.decide(event));
         }
         self.perform_all(decided).await;
         if !self.taking.is_empty() {
@@ -193,6 +189,11 @@ impl Engine {
         if ticked || self.noted.len() >= EngineLimits::BATCH {
             self.record_noted().await;
         }
+    }
+
+    fn decide(&mut self, event: Event) -> Vec<Effect> {
+        let now = self.parts.clock.now();
+        self.parts.worker.attachments.book(|attached| self.ledger.on(event, now, attached))
     }
 
     fn event_of(&self, arrival: Arrival) -> Event {
@@ -285,7 +286,7 @@ impl Engine {
                 refused.insert(record.key(), failure.report());
             }
             [Change::PutRefusal(number, _)] => {
-                self.ledger.on(Event::RefusalNotRecorded(*number), self.parts.clock.now());
+                self.decide(Event::RefusalNotRecorded(*number));
                 for effect in effects {
                     if let Effect::Answer(_, answer) = effect {
                         self.act(Effect::Answer(AnswerId::Unrecorded, answer)).await;
@@ -298,10 +299,9 @@ impl Engine {
 
     /// Jobs that could not be recorded were never accepted. One makes room for another only if that one was.
     async fn refuse(&mut self, refused: BTreeMap<JobKey, FailureReport>) {
-        let now = self.parts.clock.now();
         let mut decided = Vec::new();
         for (key, report) in &refused {
-            decided.extend(self.ledger.on(Event::JobNotRecorded(key.clone(), report.clone()), now));
+            decided.extend(self.decide(Event::JobNotRecorded(key.clone(), report.clone())));
         }
         for effect in decided {
             match &effect {
@@ -319,7 +319,7 @@ impl Engine {
             Effect::Work(job, attempt) => self.work(job, attempt),
             Effect::Abandon(key) => {
                 if self.running.get(&key).is_some_and(|control| control.try_abandon()) {
-                    let decided = self.ledger.on(Event::Abandoned(key), self.parts.clock.now());
+                    let decided = self.decide(Event::Abandoned(key));
                     Box::pin(self.perform_all(vec![decided])).await;
                 }
             }
@@ -371,7 +371,7 @@ impl Engine {
                         Failure::new(FailureCode::Internal, "a defect stopped the work; the log has it");
                     Event::broken(job.key(), &defect)
                 }
-                Err(_) => Event::Released { key: job.key(), undone: false },
+                Err(_) => Event::Released { key: job.key(), released: None, undone: false },
             };
             between("agent.ended");
             let _stopped = tell.send(event);

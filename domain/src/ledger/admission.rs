@@ -1,59 +1,64 @@
-//! What follows from an arrival: a job is taken, answered as a repeat, or refused.
+//! What follows from an arrival: a job is accepted, answered as a repeat, or refused.
 
 use super::lane::Lane;
-use super::{AnswerId, AnswerState, Effect, Known, Ledger, Phase, RefusalNumber};
+use super::{AnswerId, AnswerState, Context, Effect, JobRecord, Known, Ledger, Phase, RefusalNumber};
 use crate::failure::{Failure, FailureCode, FailureReport};
 use crate::job::{Answer, Job, JobKey, JobKind, Refusal, Status};
-use crate::ledger::JobRecord;
 use crate::ports::Change;
-use crate::time::Timestamp;
+use crate::time::Moment;
+use std::collections::BTreeSet;
 
 impl Ledger {
-    pub(super) fn requested(&mut self, job: Job, now: Timestamp) -> Vec<Effect> {
+    pub(super) fn requested(&mut self, job: Job, context: Context<'_>) -> Vec<Effect> {
         let key = job.key();
-        if let Some(known) = self.jobs.get(&key) {
-            return self.repeated(&key, &job, known.record.job == job);
+        if let Some(number) = self.number_of(&key) {
+            return self.repeated(number, &job);
         }
-        let mut lane = Lane::of(&job, &self.default_store, &self.attached);
+        let mut lane = Lane::of(&job, &self.default_store, context.attached);
         if let Err(failure) = self.has_room_for(&lane) {
             return self.refuse(Refusal::of(&job, &failure));
         }
-        for live in self.waiting.iter().filter_map(|key| self.jobs.get(key)).map(|known| &known.lane) {
-            if live.names_same(&lane) {
-                lane.absorb(live);
-            }
-        }
-        for live in self.running.values() {
-            if live.names_same(&lane) {
-                lane.absorb(live);
-            }
-        }
+        self.lanes.absorb_into(&mut lane);
         let needs_store = key.kind == JobKind::Create && job.request.target().store.is_none();
         let record = JobRecord {
             job,
             number: self.next_number,
-            received: now,
+            received: context.now,
             default_store: needs_store.then(|| self.default_store.clone()),
             phase: Phase::Accepted,
         };
-        self.next_number += 1;
         let mut effects = vec![
             Effect::Record(vec![Change::PutJob(Box::new(record.clone()))]),
             Effect::Answer(AnswerId::Pending(key.clone()), record.pending_answer()),
         ];
+        let number = self.remember(record, false, context.now);
+        self.lanes.insert(number, lane);
+        self.waiting.insert(number);
+        self.queue(number);
+        effects.extend(self.schedule(context.now));
+        effects
+    }
+
+    /// Enters a job under its number.
+    pub(super) fn remember(&mut self, record: JobRecord, may_have_run: bool, now: Moment) -> u64 {
+        let number = record.number;
+        self.next_number = self.next_number.max(number + 1);
+        let left = self.limits.job_milliseconds.saturating_sub(now.milliseconds_since(record.received));
+        let pending_acknowledged = match &record.phase {
+            Phase::Accepted => false,
+            Phase::Finished(finished) => finished.answers != AnswerState::PendingUnacknowledged,
+        };
+        self.numbers.insert(record.key(), number);
         let known = Known {
             record,
-            lane,
-            pending_acknowledged: false,
-            may_have_run: false,
+            due: now.uptime.after_milliseconds(left),
+            pending_acknowledged,
+            may_have_run,
             abandon_at: None,
-            undo_at: None,
+            retry_at: None,
         };
-        self.jobs.insert(key.clone(), known);
-        self.by_age.push_back(key.clone());
-        self.waiting.push_back(key);
-        effects.extend(self.schedule(now));
-        effects
+        self.jobs.insert(number, known);
+        number
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal) -> Vec<Effect> {
@@ -61,8 +66,7 @@ impl Ledger {
         if self.refusals.len() >= self.limits.refusals {
             return Vec::new();
         }
-        let number = RefusalNumber(self.next_refusal);
-        self.next_refusal += 1;
+        let number = self.next_refusal();
         self.refusals.insert(number);
         vec![
             Effect::Record(vec![Change::PutRefusal(number, refusal)]),
@@ -70,54 +74,71 @@ impl Ledger {
         ]
     }
 
-    /// A job that the journal could not take was never accepted: its sender is told, and it is forgotten.
+    fn next_refusal(&mut self) -> RefusalNumber {
+        let number = RefusalNumber(self.next_refusal);
+        self.next_refusal += 1;
+        number
+    }
+
+    /// A job that the journal could not record was never accepted: it is refused, and forgotten.
     pub(super) fn job_not_recorded(
         &mut self,
         key: &JobKey,
         report: FailureReport,
-        now: Timestamp,
+        context: Context<'_>,
     ) -> Vec<Effect> {
-        let Some(known) = self.jobs.remove(key) else { return Vec::new() };
-        self.by_age.retain(|other| other != key);
-        self.waiting.retain(|other| other != key);
-        self.running.remove(key);
+        let Some(number) = self.number_of(key) else { return Vec::new() };
+        let Some(known) = self.forget_job(number) else { return Vec::new() };
+        for set in [&mut self.waiting, &mut self.running, &mut self.ready] {
+            set.remove(&number);
+        }
+        self.leave_lane(number);
         let job = known.record.job;
         let answer = Answer { sender: job.sender, job: Some(job.id), status: Status::Failed(report) };
         let mut effects = vec![Effect::Answer(AnswerId::Unrecorded, answer)];
-        effects.extend(self.schedule(now));
+        effects.extend(self.schedule(context.now));
         effects
+    }
+
+    pub(super) fn forget_job(&mut self, number: u64) -> Option<Known> {
+        let known = self.jobs.remove(&number)?;
+        self.numbers.remove(&known.record.key());
+        Some(known)
     }
 
     fn has_room_for(&self, lane: &Lane) -> Result<(), Failure> {
         let busy = |detail: String| Err(Failure::new(FailureCode::Busy, detail));
-        if let Some((key, _)) = self.stuck.iter().find(|(_, stuck)| stuck.overlaps(lane)) {
+        let overlapping = self.lanes.overlapping(lane);
+        let first_of = |numbers: &BTreeSet<u64>, needs_retry: bool| {
+            let mut jobs = overlapping.intersection(numbers).filter_map(|number| self.jobs.get(number));
+            jobs.find(|known| known.retry_at.is_some() == needs_retry).map(|known| known.record.key())
+        };
+        if let Some(key) = first_of(&self.hanging, false) {
             return busy(format!("an earlier operation on this volume still hangs ({key})"));
         }
-        let not_undone = |key: &&JobKey| {
-            self.jobs.get(key).is_some_and(|known| known.undo_at.is_some() && known.lane.overlaps(lane))
-        };
-        if let Some(key) = self.waiting.iter().find(not_undone) {
+        if let Some(key) = first_of(&self.to_undo, true) {
             return busy(format!("an earlier operation on this volume could not be undone yet ({key})"));
         }
-        // What is answered and still to be undone takes nobody's place.
-        let waiting = self.waiting.iter().filter(|key| !self.is_finished(key)).count();
+        let waiting = self.waiting.len();
         if waiting >= self.limits.queue {
-            return busy(format!("{waiting} jobs are waiting, no more are taken"));
+            return busy(format!("{waiting} jobs are waiting, no more are accepted"));
         }
-        if self.stuck.len() >= self.limits.stuck {
-            return busy(format!("{} operations hang, no more are started", self.stuck.len()));
+        let hanging = self.hanging.len();
+        if hanging >= self.limits.stuck {
+            return busy(format!("{hanging} operations hang, no more are started"));
         }
         Ok(())
     }
 
     /// A broker may deliver twice, and a sender may ask again. The second copy is not worked on.
-    fn repeated(&mut self, key: &JobKey, job: &Job, same_content: bool) -> Vec<Effect> {
+    fn repeated(&mut self, number: u64, job: &Job) -> Vec<Effect> {
+        let key = job.key();
+        let superseded = self.is_superseded(number);
+        let Some(known) = self.jobs.get_mut(&number) else { return Vec::new() };
         let reused = |detail: String| Refusal::of(job, &Failure::new(FailureCode::JobIdReused, detail));
-        if !same_content {
+        if known.record.job != *job {
             return self.refuse(reused(format!("{key} was sent before with other content")));
         }
-        let superseded = self.is_superseded(key);
-        let Some(known) = self.jobs.get_mut(key) else { return Vec::new() };
         let Phase::Finished(finished) = &mut known.record.phase else { return Vec::new() };
         if superseded {
             return self
@@ -130,7 +151,7 @@ impl Ledger {
         let outcome = finished.outcome.clone();
         vec![
             Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))]),
-            Effect::Answer(AnswerId::Final(key.clone()), known.record.final_answer(&outcome)),
+            Effect::Answer(AnswerId::Final(key), known.record.final_answer(&outcome)),
         ]
     }
 }

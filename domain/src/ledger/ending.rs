@@ -1,11 +1,12 @@
 //! What follows from ends: of work, of time, of an answer's way.
 
-use super::lane::Lane;
-use super::{AnswerId, AnswerState, Effect, Event, Finished, Known, Ledger, Outcome, Phase, Subject};
+use super::{
+    AnswerId, AnswerState, Context, Effect, Event, Finished, Known, Ledger, Outcome, Phase, Subject,
+};
 use crate::failure::{Failure, FailureCode};
 use crate::job::{JobKey, JobKind};
 use crate::ports::Change;
-use crate::time::Timestamp;
+use crate::time::Moment;
 use crate::volume::VolumeId;
 
 /// How a job ends.
@@ -13,109 +14,118 @@ pub(super) struct End {
     pub(super) outcome: Outcome,
     pub(super) volume: Option<VolumeId>,
     pub(super) changed: bool,
-    pub(super) owes_undo: bool,
+    pub(super) needs_undo: bool,
 }
 
 impl Ledger {
-    pub(super) fn ended(&mut self, key: &JobKey, mut end: End, now: Timestamp) -> Vec<Effect> {
-        if self.running.remove(key).is_none() {
+    pub(super) fn ended(&mut self, key: &JobKey, mut end: End, context: Context<'_>) -> Vec<Effect> {
+        let Some(number) = self.number_of(key).filter(|number| self.running.remove(number)) else {
             return Vec::new(); // Answered when it was abandoned; `Released` ends its lane.
+        };
+        let Some(known) = self.jobs.get(&number) else { return Vec::new() };
+        if known.is_finished() {
+            return self.undone(number, !end.needs_undo, context);
         }
-        if self.is_finished(key) {
-            return self.returned(key, !end.owes_undo, now);
-        }
-        self.note_attachment(key, &end.outcome, end.volume.as_ref());
-        if key.kind == JobKind::Delete && (self.may_have_run(key) || end.owes_undo) {
-            // The attempt that was cut off may have found what this one does not find any more, or will get through.
-            end.volume = end.volume.or_else(|| self.named_volume(key));
+        if key.kind == JobKind::Delete && (known.may_have_run || end.needs_undo) {
+            // The attempt that was cut off may have found what this one does not find any more, or will succeed.
+            end.volume = end.volume.or_else(|| named_volume(known, context));
             end.changed = true;
         }
-        if end.owes_undo {
-            self.undo_later(key, now);
+        if end.needs_undo {
+            self.undo_later(number, context.now);
+        } else {
+            self.leave_lane(number);
         }
-        let mut effects = self.finish(key, end, now);
-        effects.extend(self.schedule(now));
+        let mut effects = self.finish(number, end, context.now);
+        effects.extend(self.schedule(context.now));
         effects
     }
 
-    pub(super) fn abandoned(&mut self, key: &JobKey, now: Timestamp) -> Vec<Effect> {
-        let Some(lane) = self.running.remove(key) else { return Vec::new() };
+    pub(super) fn abandoned(&mut self, key: &JobKey, context: Context<'_>) -> Vec<Effect> {
+        let Some(number) = self.number_of(key).filter(|number| self.running.remove(number)) else {
+            return Vec::new();
+        };
+        self.hanging.insert(number);
         let seconds = self.limits.job_milliseconds / 1000;
         let late = Failure::new(
             FailureCode::Timeout,
             format!("not finished within {seconds} s; it is being undone"),
         );
-        let mut effects = Vec::new();
-        if !self.is_finished(key) {
-            effects.extend(self.finish(key, self.end_of_hanging(key, &late), now));
-        }
-        let behind: Vec<JobKey> = self
-            .waiting
-            .iter()
-            .filter(|waiting| self.jobs.get(waiting).is_some_and(|known| known.lane.overlaps(&lane)))
-            .cloned()
-            .collect();
-        for waiting in behind {
+        let mut effects = self.answer_hanging(number, &late, context);
+        for behind in self.lanes.meeting(number).intersection(&self.waiting.clone()) {
             let busy =
                 Failure::new(FailureCode::Busy, format!("an earlier operation on this volume hangs ({key})"));
-            effects.extend(self.give_up(&waiting, &busy, now));
+            effects.extend(self.give_up(*behind, &busy, context));
         }
-        self.stuck.insert(key.clone(), lane);
-        effects.extend(self.schedule(now));
+        effects.extend(self.schedule(context.now));
         effects
     }
 
-    pub(super) fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
-        let limit = self.limits.job_milliseconds;
-        let restarted = self.started.after_milliseconds(self.limits.undo_milliseconds);
-        let is_late = |known: &Known| {
-            let due = known.record.received.after_milliseconds(limit);
-            let undone_by = due.after_milliseconds(self.limits.undo_milliseconds).max(restarted);
-            known.record.phase == Phase::Accepted && now >= if known.may_have_run { undone_by } else { due }
-        };
+    /// Work of a job that was answered before has returned, and what it had begun is undone, or is to be.
+    pub(super) fn released(&mut self, key: &JobKey, undone: bool, context: Context<'_>) -> Vec<Effect> {
+        match self.number_of(key).filter(|number| self.hanging.remove(number)) {
+            Some(number) => self.undone(number, undone, context),
+            None => Vec::new(),
+        }
+    }
+
+    pub(super) fn tick(&mut self, context: Context<'_>) -> Vec<Effect> {
+        let now = context.now.uptime;
         let mut effects = Vec::new();
-        for key in self.running.keys() {
-            let Some(known) = self.jobs.get_mut(key) else { continue };
+        for number in &self.running {
+            let Some(known) = self.jobs.get_mut(number) else { continue };
             if known.abandon_at.is_some_and(|at| now >= at) {
                 known.abandon_at = None;
-                effects.push(Effect::Abandon(key.clone()));
+                effects.push(Effect::Abandon(known.record.key()));
             }
         }
-        let late: Vec<JobKey> =
-            self.waiting.iter().filter(|key| self.jobs.get(key).is_some_and(is_late)).cloned().collect();
-        for key in late {
-            let waited = if self.may_have_run(&key) {
-                "its time ran out behind other jobs; it is being undone".to_owned()
-            } else {
-                format!("waited {} s behind other jobs, not started", limit / 1000)
-            };
-            let waited = Failure::new(FailureCode::Timeout, waited);
-            effects.extend(self.give_up(&key, &waited, now));
+        for number in self.waiting.clone() {
+            effects.extend(self.give_up_if_late(number, context));
         }
-        for key in &self.waiting {
-            if let Some(known) = self.jobs.get_mut(key) {
-                known.undo_at = known.undo_at.filter(|at| now < *at);
+        for number in self.to_undo.clone() {
+            if let Some(known) = self.jobs.get_mut(&number)
+                && known.retry_at.is_some_and(|at| now >= at)
+            {
+                known.retry_at = None;
+                self.queue(number);
             }
         }
-        effects.extend(self.forget(now));
-        effects.extend(self.schedule(now));
+        effects.extend(self.forget(context.now));
+        effects.extend(self.schedule(context.now));
         effects
+    }
+
+    fn give_up_if_late(&mut self, number: u64, context: Context<'_>) -> Vec<Effect> {
+        let now = context.now.uptime;
+        let Some(known) = self.jobs.get(&number).filter(|known| now >= known.due) else { return Vec::new() };
+        let undo_by = known.due.max(self.started).after_milliseconds(self.limits.undo_milliseconds);
+        let waited = match known.may_have_run {
+            true if now < undo_by => return Vec::new(),
+            true => "its time ran out behind other jobs; it is being undone".to_owned(),
+            false => {
+                format!("waited {} s behind other jobs, not started", self.limits.job_milliseconds / 1000)
+            }
+        };
+        self.give_up(number, &Failure::new(FailureCode::Timeout, waited), context)
     }
 
     pub(super) fn acknowledged(&mut self, id: AnswerId) -> Vec<Effect> {
-        match id {
-            AnswerId::Unrecorded => Vec::new(),
+        let (key, is_pending) = match id {
+            AnswerId::Unrecorded => return Vec::new(),
             AnswerId::Refusal(number) => {
                 self.refusals.remove(&number);
-                vec![Effect::Note(vec![Change::DropRefusal(number)])]
+                return vec![Effect::Note(vec![Change::DropRefusal(number)])];
             }
-            AnswerId::Pending(key) => {
-                let Some(known) = self.jobs.get_mut(&key) else { return Vec::new() };
-                known.pending_acknowledged = true;
-                let Phase::Finished(finished) = &mut known.record.phase else { return Vec::new() };
-                if finished.answers != AnswerState::PendingUnacknowledged {
-                    return Vec::new();
-                }
+            AnswerId::Pending(key) => (key, true),
+            AnswerId::Final(key) => (key, false),
+        };
+        let Some(known) = self.number_of(&key).and_then(|number| self.jobs.get_mut(&number)) else {
+            return Vec::new();
+        };
+        known.pending_acknowledged = true;
+        let Phase::Finished(finished) = &mut known.record.phase else { return Vec::new() };
+        match (finished.answers, is_pending) {
+            (AnswerState::PendingUnacknowledged, true) => {
                 finished.answers = AnswerState::FinalUnacknowledged;
                 let outcome = finished.outcome.clone();
                 vec![
@@ -123,186 +133,163 @@ impl Ledger {
                     Effect::Answer(AnswerId::Final(key), known.record.final_answer(&outcome)),
                 ]
             }
-            AnswerId::Final(key) => {
-                let Some(known) = self.jobs.get_mut(&key) else { return Vec::new() };
-                let Phase::Finished(finished) = &mut known.record.phase else { return Vec::new() };
-                if finished.answers != AnswerState::FinalUnacknowledged {
-                    return Vec::new();
-                }
+            (AnswerState::FinalUnacknowledged, false) => {
                 finished.answers = AnswerState::Acknowledged;
-                if !finished.owes_undo {
-                    known.lane = Lane::default(); // Never looked at again, and most of what a finished job takes.
-                }
                 vec![Effect::Note(vec![Change::PutJob(Box::new(known.record.clone()))])]
             }
+            _ => Vec::new(),
         }
     }
 
-    /// Whether a later job has changed what the finished job `key` was about.
-    pub(super) fn is_superseded(&self, key: &JobKey) -> bool {
-        let Some(Phase::Finished(finished)) = self.jobs.get(key).map(|known| &known.record.phase) else {
-            return false;
-        };
-        let mut subjects = self.subjects(key, finished.volume.as_ref());
+    /// Whether a later job has changed what the finished job was about.
+    pub(super) fn is_superseded(&self, number: u64) -> bool {
+        let Some(known) = self.jobs.get(&number) else { return false };
+        let Phase::Finished(finished) = &known.record.phase else { return false };
+        let mut subjects = subjects(known, finished.volume.as_ref());
         subjects.extend(finished.volume.iter().map(|volume| Subject::Named(volume.name.clone())));
         subjects
             .iter()
             .any(|subject| self.last_change.get(subject).is_some_and(|order| *order > finished.order))
     }
 
-    /// What the job `key` was about, which was `volume` where that is known.
-    pub(super) fn subjects(&self, key: &JobKey, volume: Option<&VolumeId>) -> Vec<Subject> {
-        let target = self.jobs.get(key).map(|known| known.record.job.request.target());
-        let unknown = || target.filter(|_| key.kind == JobKind::Delete).map(|target| target.name());
-        let volume = volume.cloned().map(Subject::Volume).or_else(|| unknown().map(Subject::Named));
-        let mount_point = target.and_then(|target| target.mount_point());
-        volume.into_iter().chain(mount_point.cloned().map(Subject::At)).collect()
+    /// Notes that the job which ended as the number `order` has changed `volume`.
+    pub(super) fn note_change(&mut self, number: u64, volume: Option<&VolumeId>, order: u64) {
+        let Some(known) = self.jobs.get(&number) else { return };
+        for subject in subjects(known, volume) {
+            let last = self.last_change.entry(subject).or_insert(order);
+            *last = order.max(*last);
+        }
     }
 
-    /// Work of a job that was answered before has returned: what it had begun is undone, or is to be.
-    pub(super) fn returned(&mut self, key: &JobKey, undone: bool, now: Timestamp) -> Vec<Effect> {
+    /// An attempt to undo what an answered job has begun has ended.
+    fn undone(&mut self, number: u64, undone: bool, context: Context<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
         if !undone {
-            self.undo_later(key, now);
-        } else if let Some(known) = self.jobs.get_mut(key)
+            self.undo_later(number, context.now);
+        } else if let Some(known) = self.jobs.get_mut(&number)
             && let Phase::Finished(finished) = &mut known.record.phase
-            && finished.owes_undo
         {
-            finished.owes_undo = false;
+            finished.needs_undo = false;
             effects.push(Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))]));
+            self.leave_lane(number);
         }
-        effects.extend(self.schedule(now));
+        effects.extend(self.schedule(context.now));
         effects
     }
 
     /// What could not be undone keeps its lane, and is undone as after a restart.
-    fn undo_later(&mut self, key: &JobKey, now: Timestamp) {
-        let Some(known) = self.jobs.get_mut(key) else { return };
+    fn undo_later(&mut self, number: u64, now: Moment) {
+        let Some(known) = self.jobs.get_mut(&number) else { return };
         known.may_have_run = true;
-        known.undo_at = Some(now.after_milliseconds(self.limits.undo_milliseconds));
-        self.waiting.push_front(key.clone());
+        known.retry_at = Some(now.uptime.after_milliseconds(self.limits.undo_milliseconds));
+        self.to_undo.insert(number);
     }
 
-    fn finish(&mut self, key: &JobKey, end: End, now: Timestamp) -> Vec<Effect> {
-        let End { outcome, volume, changed, owes_undo } = end;
+    fn finish(&mut self, number: u64, end: End, now: Moment) -> Vec<Effect> {
+        let End { outcome, volume, changed, needs_undo } = end;
         let order = self.next_order;
         self.next_order += 1;
         if changed {
-            for subject in self.subjects(key, volume.as_ref()) {
-                self.last_change.insert(subject, order);
-            }
+            self.note_change(number, volume.as_ref(), order);
         }
-        let Some(known) = self.jobs.get_mut(key) else { return Vec::new() };
+        let Some(known) = self.jobs.get_mut(&number) else { return Vec::new() };
         let answers = if known.pending_acknowledged {
             AnswerState::FinalUnacknowledged
         } else {
             AnswerState::PendingUnacknowledged
         };
         let answer = known.record.final_answer(&outcome);
-        let finished = Finished { outcome, volume, changed, order, at: now, answers, owes_undo };
+        let finished = Finished { outcome, volume, changed, order, at: now, answers, needs_undo };
         known.record.phase = Phase::Finished(finished);
         let mut effects = vec![Effect::Record(vec![Change::PutJob(Box::new(known.record.clone()))])];
         if answers == AnswerState::FinalUnacknowledged {
-            effects.push(Effect::Answer(AnswerId::Final(key.clone()), answer));
+            effects.push(Effect::Answer(AnswerId::Final(known.record.key()), answer));
         }
         effects
     }
 
-    /// Ends a job that waits. One that a restart may have cut off is answered, and keeps waiting to be undone.
-    fn give_up(&mut self, key: &JobKey, failure: &Failure, now: Timestamp) -> Vec<Effect> {
-        if self.is_finished(key) {
-            return Vec::new();
+    /// Answers a job that waits. One that a restart may have cut off is then still to be undone.
+    fn give_up(&mut self, number: u64, failure: &Failure, context: Context<'_>) -> Vec<Effect> {
+        self.waiting.remove(&number);
+        if self.jobs.get(&number).is_some_and(|known| known.may_have_run) {
+            self.to_undo.insert(number);
+            return self.answer_hanging(number, failure, context);
         }
-        if self.may_have_run(key) {
-            return self.finish(key, self.end_of_hanging(key, failure), now);
-        }
-        self.waiting.retain(|waiting| waiting != key);
+        self.ready.remove(&number);
+        self.leave_lane(number);
         let outcome = Outcome::Failed(failure.report());
-        self.finish(key, End { outcome, volume: None, changed: false, owes_undo: false }, now)
+        let end = End { outcome, volume: None, changed: false, needs_undo: false };
+        self.finish(number, end, context.now)
     }
 
-    /// The end of a job whose work is not undone yet. Whether a delete gets through after all nobody knows.
-    fn end_of_hanging(&self, key: &JobKey, failure: &Failure) -> End {
-        let is_delete = key.kind == JobKind::Delete;
-        let volume = is_delete.then(|| self.named_volume(key)).flatten();
-        End { outcome: Outcome::Failed(failure.report()), volume, changed: is_delete, owes_undo: true }
-    }
-
-    /// The volume that a delete means, as far as one can say without asking the stores: a bare name may mean any.
-    fn named_volume(&self, key: &JobKey) -> Option<VolumeId> {
-        let target = self.jobs.get(key)?.record.job.request.target();
-        let attached = target.mount_point().and_then(|there| self.attached.get(there));
-        let named = || Some(VolumeId { store: target.store.clone()?, name: target.name() });
-        attached.cloned().or_else(named)
-    }
-
-    pub(super) fn is_finished(&self, key: &JobKey) -> bool {
-        self.jobs.get(key).is_some_and(|known| known.record.phase != Phase::Accepted)
-    }
-
-    fn may_have_run(&self, key: &JobKey) -> bool {
-        self.jobs.get(key).is_some_and(|known| known.may_have_run)
-    }
-
-    fn note_attachment(&mut self, key: &JobKey, outcome: &Outcome, volume: Option<&VolumeId>) {
-        let (Outcome::Done, Some(known)) = (outcome, self.jobs.get(key)) else { return };
-        let mount_point = known.record.job.request.target().mount_point();
-        match (key.kind, mount_point, volume) {
-            (JobKind::Create, Some(mount_point), Some(volume)) => {
-                self.attached.insert(mount_point.clone(), volume.clone());
-            }
-            (JobKind::Create, _, _) => {}
-            (JobKind::Delete, mount_point, volume) => {
-                self.attached
-                    .retain(|there, attached| mount_point != Some(there) && volume != Some(attached));
-            }
-        }
+    /// Answers a job whose work is not undone yet, unless it has an answer. Whether a delete succeeds after all is open.
+    fn answer_hanging(&mut self, number: u64, failure: &Failure, context: Context<'_>) -> Vec<Effect> {
+        let Some(known) = self.jobs.get(&number).filter(|known| !known.is_finished()) else {
+            return Vec::new();
+        };
+        let is_delete = known.record.job.request.kind() == JobKind::Delete;
+        let volume = is_delete.then(|| named_volume(known, context)).flatten();
+        let outcome = Outcome::Failed(failure.report());
+        self.finish(number, End { outcome, volume, changed: is_delete, needs_undo: true }, context.now)
     }
 
     /// Forgets the oldest jobs: those that are answered, older than the time and beyond the number that the
     /// contract keeps. What is still to be undone, which may be for ever, is passed over.
-    fn forget(&mut self, now: Timestamp) -> Vec<Effect> {
+    fn forget(&mut self, now: Moment) -> Vec<Effect> {
+        let beyond = self.jobs.len().saturating_sub(self.limits.remembered_min);
+        let is_old =
+            |finished: &Finished| now.milliseconds_since(finished.at) > self.limits.remembered_milliseconds;
         let mut forgotten = Vec::new();
-        let mut index = 0;
-        while self.by_age.len() > self.limits.remembered_min {
-            let Some(oldest) = self.by_age.get(index) else { break };
-            match self.jobs.get(oldest).map(|known| &known.record.phase) {
-                Some(Phase::Finished(finished)) if finished.owes_undo => {
-                    index += 1;
-                    continue;
+        for (number, known) in &self.jobs {
+            match &known.record.phase {
+                _ if forgotten.len() >= beyond => break,
+                Phase::Finished(finished) if finished.needs_undo => {}
+                Phase::Finished(finished)
+                    if finished.answers == AnswerState::Acknowledged && is_old(finished) =>
+                {
+                    forgotten.push(*number);
                 }
-                Some(Phase::Finished(finished))
-                    if finished.answers == AnswerState::Acknowledged
-                        && now.milliseconds_since(finished.at) > self.limits.remembered_milliseconds => {}
-                Some(_) => break,
-                None => {}
+                Phase::Accepted | Phase::Finished(_) => break,
             }
-            self.jobs.remove(oldest);
-            forgotten.extend(self.by_age.remove(index).map(Change::DropJob));
         }
         if forgotten.is_empty() {
             return Vec::new();
         }
+        let dropped = forgotten.into_iter().filter_map(|number| self.forget_job(number));
+        let dropped = dropped.map(|known| Change::DropJob(known.record.key())).collect();
         // Nobody changes what a job is about that is still to be undone: it keeps its lane.
-        let oldest_order = self
-            .jobs
-            .values()
-            .filter_map(|known| match &known.record.phase {
-                Phase::Finished(finished) if !finished.owes_undo => Some(finished.order),
-                Phase::Finished(_) | Phase::Accepted => None,
-            })
-            .min()
-            .unwrap_or(self.next_order);
+        let orders = self.jobs.values().filter_map(|known| match &known.record.phase {
+            Phase::Finished(finished) if !finished.needs_undo => Some(finished.order),
+            Phase::Finished(_) | Phase::Accepted => None,
+        });
+        let oldest_order = orders.min().unwrap_or(self.next_order);
         self.last_change.retain(|_, order| *order >= oldest_order);
-        vec![Effect::Record(forgotten)]
+        vec![Effect::Record(dropped)]
     }
 }
 
+/// What the job was about, which was `volume` where that is known.
+fn subjects(known: &Known, volume: Option<&VolumeId>) -> Vec<Subject> {
+    let request = &known.record.job.request;
+    let target = request.target();
+    let unknown = || (request.kind() == JobKind::Delete).then(|| Subject::Named(target.name()));
+    let volume = volume.cloned().map(Subject::Volume).or_else(unknown);
+    volume.into_iter().chain(target.mount_point().cloned().map(Subject::At)).collect()
+}
+
+/// The volume that a delete means, as far as one can say without asking the stores: a bare name may mean any.
+fn named_volume(known: &Known, context: Context<'_>) -> Option<VolumeId> {
+    let target = known.record.job.request.target();
+    let attached = target.mount_point().and_then(|there| context.attached.at(there));
+    let named = || Some(VolumeId { store: target.store.clone()?, name: target.name() });
+    attached.map(|attachment| attachment.volume.clone()).or_else(named)
+}
+
 impl Event {
-    /// The end of work that a defect has stopped: how far it came nobody knows.
+    /// The end of work that a defect has stopped: how far it came is unknown.
     #[must_use]
     pub fn broken(key: JobKey, failure: &Failure) -> Self {
         let outcome = Outcome::Failed(failure.report());
-        Self::Ended { key, outcome, volume: None, changed: false, owes_undo: true }
+        Self::Ended { key, outcome, volume: None, changed: false, released: None, needs_undo: true }
     }
 }

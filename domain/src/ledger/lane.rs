@@ -1,9 +1,9 @@
-//! Lanes: which jobs must not run at the same time.
+//! Lanes: which jobs must not run at the same time, and which job of a lane is first.
 
+use crate::attachment::AttachmentTable;
 use crate::job::{Job, JobRequest};
 use crate::mount_point::MountPoint;
 use crate::names::{StoreName, VolumeName};
-use crate::volume::VolumeId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The mount points and volumes that a job may touch.
@@ -16,47 +16,27 @@ pub(super) struct Lane {
 
 impl Lane {
     /// The lane of `job`: what it names, and what is attached there.
-    pub(super) fn of(
-        job: &Job,
-        default_store: &StoreName,
-        attached: &BTreeMap<MountPoint, VolumeId>,
-    ) -> Self {
+    pub(super) fn of(job: &Job, default_store: &StoreName, attached: &AttachmentTable) -> Self {
         let target = job.request.target();
         let store = match (&job.request, &target.store) {
             (_, Some(store)) => Some(store.clone()),
             (JobRequest::Create(_), None) => Some(default_store.clone()),
             (JobRequest::Delete(_), None) => None,
         };
+        let name = target.name();
+        let there = target.mount_point().and_then(|mount_point| attached.at(mount_point));
+        let named = attached
+            .named(&name)
+            .filter(|attachment| store.as_ref().is_none_or(|store| *store == attachment.volume.store));
         let mut lane = Self::default();
         lane.mount_points.extend(target.mount_point().cloned());
-        lane.volumes.insert((target.name(), store));
-        for (mount_point, volume) in attached {
-            let attachment = Self {
-                mount_points: BTreeSet::from([mount_point.clone()]),
-                volumes: BTreeSet::from([(volume.name.clone(), Some(volume.store.clone()))]),
-            };
-            if attachment.names_same(&lane) {
-                lane.absorb(&attachment);
-            }
+        for attachment in there.into_iter().chain(named) {
+            lane.mount_points.insert(attachment.mount_point.clone());
+            let volume = attachment.volume.clone();
+            lane.volumes.insert((volume.name, Some(volume.store)));
         }
+        lane.volumes.insert((name, store));
         lane
-    }
-
-    /// Whether two jobs must not run at the same time.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.mount_points.iter().any(|mine| other.mount_points.iter().any(|theirs| mine.overlaps(theirs)))
-            || self.shares_volume(other)
-    }
-
-    /// Takes over what `other` may touch: a job that follows another one may find what that one has made.
-    pub(super) fn absorb(&mut self, other: &Self) {
-        self.mount_points.extend(other.mount_points.iter().cloned());
-        self.volumes.extend(other.volumes.iter().cloned());
-    }
-
-    /// Whether both name the same mount point or volume; nested mount points are not the same.
-    pub(super) fn names_same(&self, other: &Self) -> bool {
-        !self.mount_points.is_disjoint(&other.mount_points) || self.shares_volume(other)
     }
 
     fn shares_volume(&self, other: &Self) -> bool {
@@ -65,5 +45,96 @@ impl Lane {
                 name == other_name && (store == other_store || store.is_none() || other_store.is_none())
             })
         })
+    }
+}
+
+/// The lanes of jobs that wait, run or hang, by the numbers of the jobs. Finds those that meet a lane without looking
+/// at the others.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: BTreeMap<u64, Lane>,
+    by_mount_point: BTreeMap<MountPoint, BTreeSet<u64>>,
+    by_name: BTreeMap<VolumeName, BTreeSet<u64>>,
+}
+
+impl Lanes {
+    /// Adds to `lane` what the jobs may touch that name something of it: who follows them may find what they have made.
+    pub(super) fn absorb_into(&self, lane: &mut Lane) {
+        for other in self.naming_same(lane).iter().filter_map(|number| self.lanes.get(number)) {
+            lane.mount_points.extend(other.mount_points.iter().cloned());
+            lane.volumes.extend(other.volumes.iter().cloned());
+        }
+    }
+
+    pub(super) fn insert(&mut self, number: u64, lane: Lane) {
+        for mount_point in &lane.mount_points {
+            self.by_mount_point.entry(mount_point.clone()).or_default().insert(number);
+        }
+        for (name, _) in &lane.volumes {
+            self.by_name.entry(name.clone()).or_default().insert(number);
+        }
+        self.lanes.insert(number, lane);
+    }
+
+    /// Gives the jobs whose lanes have met the removed one.
+    pub(super) fn remove(&mut self, number: u64) -> BTreeSet<u64> {
+        let Some(lane) = self.lanes.remove(&number) else { return BTreeSet::new() };
+        for mount_point in &lane.mount_points {
+            remove_from(&mut self.by_mount_point, mount_point, number);
+        }
+        for (name, _) in &lane.volumes {
+            remove_from(&mut self.by_name, name, number);
+        }
+        self.overlapping(&lane)
+    }
+
+    /// The jobs that meet the lane of the job `number`, itself too.
+    pub(super) fn meeting(&self, number: u64) -> BTreeSet<u64> {
+        self.lanes.get(&number).map(|lane| self.overlapping(lane)).unwrap_or_default()
+    }
+
+    /// Whether no job before it meets its lane.
+    pub(super) fn is_first(&self, number: u64) -> bool {
+        let Some(lane) = self.lanes.get(&number) else { return false };
+        let is_at_or_after = |numbers: &BTreeSet<u64>| numbers.first().is_none_or(|first| *first >= number);
+        let shares_none_before = |numbers: &BTreeSet<u64>| {
+            let mut before = numbers.range(..number).filter_map(|number| self.lanes.get(number));
+            !before.any(|other| other.shares_volume(lane))
+        };
+        lane.mount_points.iter().all(|there| self.around(there).all(is_at_or_after))
+            && lane.volumes.iter().filter_map(|(name, _)| self.by_name.get(name)).all(shares_none_before)
+    }
+
+    /// The jobs that must not run at the same time as one with this lane, in order.
+    pub(super) fn overlapping(&self, lane: &Lane) -> BTreeSet<u64> {
+        let mut numbers = self.naming_same(lane);
+        numbers.extend(lane.mount_points.iter().flat_map(|there| self.around(there)).flatten());
+        numbers
+    }
+
+    /// The jobs at, above and below a mount point.
+    fn around<'a>(&'a self, there: &'a MountPoint) -> impl Iterator<Item = &'a BTreeSet<u64>> {
+        let nested = there.above_in(&self.by_mount_point).chain(there.below_in(&self.by_mount_point));
+        self.by_mount_point.get(there).into_iter().chain(nested.map(|(_, numbers)| numbers))
+    }
+
+    /// The jobs that name the same mount point or volume; nested mount points are not the same.
+    fn naming_same(&self, lane: &Lane) -> BTreeSet<u64> {
+        let at_mount_point = lane.mount_points.iter().filter_map(|there| self.by_mount_point.get(there));
+        let mut numbers: BTreeSet<u64> = at_mount_point.flatten().copied().collect();
+        let of_name = lane.volumes.iter().filter_map(|(name, _)| self.by_name.get(name)).flatten();
+        let of_volume =
+            of_name.filter(|number| self.lanes.get(*number).is_some_and(|other| other.shares_volume(lane)));
+        numbers.extend(of_volume);
+        numbers
+    }
+}
+
+fn remove_from<K: Ord>(index: &mut BTreeMap<K, BTreeSet<u64>>, key: &K, number: u64) {
+    if let Some(numbers) = index.get_mut(key) {
+        numbers.remove(&number);
+        if numbers.is_empty() {
+            index.remove(key);
+        }
     }
 }

@@ -9,7 +9,15 @@
 //! - jobs about one volume, one mount point or nested mount points are one lane: one at a time, in the order
 //!   in which they arrived;
 //! - at most [`Limits::workers`] jobs run and at most [`Limits::queue`] wait; each has an answer within
-//!   [`Limits::job_milliseconds`], and work that still hangs then keeps its lane until it has returned.
+//!   [`Limits::job_milliseconds`], and work that still hangs then keeps its lane until it has returned;
+//! - no event costs more for what it is not about: jobs are found by their number, lanes and attachments by an index.
+//!   Only a [`Event::Tick`] looks at all that wait, and at all that are remembered when it forgets some.
+//!
+//! Durations are measured by [`Moment::milliseconds_since`]: within a boot by the uptime, so that neither a stepped wall
+//! clock nor a suspended host or a stopped process prolongs a deadline, a retry or the time for which jobs are
+//! remembered. The journal keeps wall time, boot and uptime of each arrival and end. After a restart in the same boot the
+//! uptime decides as before; after a reboot the difference of wall time, and at least the time since the boot. So the
+//! time during which the agent was down counts.
 //!
 //! What a restart does with a job, by what the disk says of it:
 //!
@@ -20,7 +28,7 @@
 //! | finished | `PENDING` unacknowledged | sends `PENDING`, then the final answer |
 //! | finished | final unacknowledged | sends the final answer |
 //! | finished | acknowledged | remembers it, to answer repeats |
-//! | finished, owes undoing | | undoes what is half-done, besides; tells nobody; tries again when that fails |
+//! | finished, needs undoing | | undoes what is half-done, besides; tells nobody; tries again when that fails |
 //! | refused | unacknowledged | sends the refusal |
 
 mod admission;
@@ -31,16 +39,17 @@ mod restart;
 
 pub use record::{AnswerState, Finished, JobRecord, Outcome, Phase, RefusalNumber};
 
+use crate::attachment::AttachmentTable;
 use crate::failure::FailureReport;
 use crate::job::{Answer, Job, JobKey, Refusal};
 use crate::mount_point::MountPoint;
 use crate::names::{StoreName, VolumeName};
 use crate::ports::Change;
-use crate::time::Timestamp;
+use crate::time::{Moment, Timestamp, Uptime};
 use crate::volume::VolumeId;
 use ending::End;
-use lane::Lane;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use lane::Lanes;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +74,10 @@ pub enum Event {
         volume: Option<VolumeId>,
         /// Whether that volume was made or destroyed.
         changed: bool,
-        /// Whether something that it had begun could not be undone, or settled: that is tried again.
-        owes_undo: bool,
+        /// The mount point whose attachment is gone: the journal drops it in the commit that records the end.
+        released: Option<MountPoint>,
+        /// Whether something that it had begun could not be undone, or recovered: that is tried again.
+        needs_undo: bool,
     },
     /// Work that was to be abandoned will be undone, and must not count any more.
     Abandoned(JobKey),
@@ -74,6 +85,8 @@ pub enum Event {
     Released {
         /// Which job's.
         key: JobKey,
+        /// The mount point whose attachment is gone.
+        released: Option<MountPoint>,
         /// Whether it is undone; if not, that is tried again.
         undone: bool,
     },
@@ -170,19 +183,24 @@ impl Default for Limits {
 pub struct Ledger {
     limits: Limits,
     default_store: StoreName,
-    jobs: BTreeMap<JobKey, Known>,
-    /// Every known job, oldest first: in this order they are forgotten.
-    by_age: VecDeque<JobKey>,
-    /// Jobs that wait for their lane and a worker, in order of arrival.
-    waiting: VecDeque<JobKey>,
+    /// Every known job by its number, oldest first: in this order they are forgotten.
+    jobs: BTreeMap<u64, Known>,
+    numbers: BTreeMap<JobKey, u64>,
+    /// The lanes of all jobs in `waiting`, `to_undo`, `running` and `hanging`.
+    lanes: Lanes,
+    /// Accepted jobs that have no answer and do not run: [`Limits::queue`] bounds them.
+    waiting: BTreeSet<u64>,
+    /// Answered jobs that are still to be undone and do not run.
+    to_undo: BTreeSet<u64>,
+    /// Those of `waiting` and `to_undo` that are the first of their lane, and may run.
+    ready: BTreeSet<u64>,
     /// Jobs whose work runs, those that are being abandoned included.
-    running: BTreeMap<JobKey, Lane>,
-    /// Lanes of work that hangs past its time; the jobs are answered.
-    stuck: BTreeMap<JobKey, Lane>,
+    running: BTreeSet<u64>,
+    /// Answered jobs whose work runs past its time.
+    hanging: BTreeSet<u64>,
     /// When this ledger was restored.
-    started: Timestamp,
+    started: Uptime,
     refusals: BTreeSet<RefusalNumber>,
-    attached: BTreeMap<MountPoint, VolumeId>,
     /// The order number of the last job that changed a volume, or what is at a mount point.
     last_change: BTreeMap<Subject, u64>,
     next_number: u64,
@@ -194,14 +212,22 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Known {
     record: JobRecord,
-    lane: Lane,
+    /// When it must be answered.
+    due: Uptime,
     pending_acknowledged: bool,
     /// Whether work of it may have been cut off by a restart: then giving up means undoing.
     may_have_run: bool,
     /// When its work is told to stop; `None` once it has been, or while none runs.
-    abandon_at: Option<Timestamp>,
+    abandon_at: Option<Uptime>,
     /// When undoing it, which has failed, is tried again: at a tick, so that it never waits for another job's record.
-    undo_at: Option<Timestamp>,
+    retry_at: Option<Uptime>,
+}
+
+/// What an event happens in.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    now: Moment,
+    attached: &'a AttachmentTable,
 }
 
 /// What a job can change.
@@ -214,76 +240,90 @@ enum Subject {
 }
 
 impl Ledger {
-    /// Decides what follows from `event`, which happened at `now`.
-    pub fn on(&mut self, event: Event, now: Timestamp) -> Vec<Effect> {
+    /// Decides what follows from `event`, which happened at `now`, while `attached` was attached or about to be.
+    pub fn on(&mut self, event: Event, now: Moment, attached: &AttachmentTable) -> Vec<Effect> {
+        let context = Context { now, attached };
         match event {
-            Event::Requested(job) => self.requested(job, now),
+            Event::Requested(job) => self.requested(job, context),
             Event::Refused(refusal) => self.refuse(refusal),
-            Event::JobNotRecorded(key, report) => self.job_not_recorded(&key, report, now),
+            Event::JobNotRecorded(key, report) => self.job_not_recorded(&key, report, context),
             Event::RefusalNotRecorded(number) => {
                 self.refusals.remove(&number);
                 Vec::new()
             }
             Event::Acknowledged(id) => self.acknowledged(id),
-            Event::Ended { key, outcome, volume, changed, owes_undo } => {
-                self.ended(&key, End { outcome, volume, changed, owes_undo }, now)
+            Event::Ended { key, outcome, volume, changed, released, needs_undo } => {
+                let end = End { outcome, volume, changed, needs_undo };
+                dropping(released, self.ended(&key, end, context))
             }
-            Event::Abandoned(key) => self.abandoned(&key, now),
-            Event::Released { key, undone } => {
-                self.stuck.remove(&key);
-                self.returned(&key, undone, now)
+            Event::Abandoned(key) => self.abandoned(&key, context),
+            Event::Released { key, released, undone } => {
+                dropping(released, self.released(&key, undone, context))
             }
-            Event::Tick => self.tick(now),
+            Event::Tick => self.tick(context),
         }
     }
 
-    /// Jobs that wait or run.
+    /// Jobs that have no answer and do not run.
     #[must_use]
-    pub fn unfinished(&self) -> usize {
-        self.waiting.len() + self.running.len()
-    }
-
-    /// Jobs whose work runs, hanging ones included.
-    #[must_use]
-    pub fn working(&self) -> usize {
-        self.running.len() + self.stuck.len()
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Starts what may start: in order of arrival, no lane twice, no more than there are workers.
-    fn schedule(&mut self, now: Timestamp) -> Vec<Effect> {
+    fn schedule(&mut self, now: Moment) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let mut ahead: Vec<Lane> = Vec::new();
-        let mut index = 0;
-        while self.running.len() < self.limits.workers.max(1) && index < self.waiting.len() {
-            let key = &self.waiting[index];
-            let Some(known) = self.jobs.get_mut(key) else {
-                self.waiting.remove(index);
-                continue;
-            };
-            let lane = known.lane.clone();
-            let blocked = known.undo_at.is_some()
-                || ahead.iter().chain(self.running.values()).any(|other| other.overlaps(&lane))
-                || self.stuck.values().any(|other| other.overlaps(&lane));
-            if blocked {
-                ahead.push(lane);
-                index += 1;
-                continue;
-            }
-            let due = known.record.received.after_milliseconds(self.limits.job_milliseconds);
-            let received = known.record.received;
-            let answered = known.record.phase != Phase::Accepted;
+        while self.running.len() < self.limits.workers.max(1)
+            && let Some(number) = self.ready.pop_first()
+        {
+            self.waiting.remove(&number);
+            self.to_undo.remove(&number);
+            let Some(known) = self.jobs.get_mut(&number) else { continue };
+            let received = known.record.received.wall;
             let (attempt, abandon_at) = match known.may_have_run {
-                true if answered || now >= due => {
-                    (Attempt::Undo { received }, now.after_milliseconds(self.limits.undo_milliseconds))
+                true if known.is_finished() || now.uptime >= known.due => {
+                    let undo_by = now.uptime.after_milliseconds(self.limits.undo_milliseconds);
+                    (Attempt::Undo { received }, undo_by)
                 }
-                true => (Attempt::Redo { received }, due),
-                false => (Attempt::Do, due),
+                true => (Attempt::Redo { received }, known.due),
+                false => (Attempt::Do, known.due),
             };
             known.abandon_at = Some(abandon_at);
             effects.push(Effect::Work(known.record.decided(&self.default_store), attempt));
-            self.running.insert(key.clone(), lane);
-            self.waiting.remove(index);
+            self.running.insert(number);
         }
         effects
     }
+
+    fn number_of(&self, key: &JobKey) -> Option<u64> {
+        self.numbers.get(key).copied()
+    }
+
+    /// Lets the job run if it waits, not for a time, and is the first of its lane.
+    fn queue(&mut self, number: u64) {
+        let waits = self.waiting.contains(&number) || self.to_undo.contains(&number);
+        let is_due = self.jobs.get(&number).is_some_and(|known| known.retry_at.is_none());
+        if waits && is_due && self.lanes.is_first(number) {
+            self.ready.insert(number);
+        }
+    }
+
+    /// Ends the lane of a job that waits, runs or hangs no more: the next ones may run.
+    fn leave_lane(&mut self, number: u64) {
+        for next in self.lanes.remove(number) {
+            self.queue(next);
+        }
+    }
+}
+
+impl Known {
+    fn is_finished(&self) -> bool {
+        self.record.phase != Phase::Accepted
+    }
+}
+
+/// `effects`, and with what they record that nothing is attached at `mount_point` any more.
+fn dropping(mount_point: Option<MountPoint>, effects: Vec<Effect>) -> Vec<Effect> {
+    let dropped = mount_point.map(|mount_point| Effect::Record(vec![Change::DropAttachment(mount_point)]));
+    dropped.into_iter().chain(effects).collect()
 }

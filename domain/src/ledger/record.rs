@@ -3,7 +3,7 @@
 use crate::failure::FailureReport;
 use crate::job::{Answer, Job, JobKey, JobRequest, Status};
 use crate::names::StoreName;
-use crate::time::Timestamp;
+use crate::time::Moment;
 use crate::volume::VolumeId;
 
 /// The number under which a refusal waits until its answer is acknowledged.
@@ -18,7 +18,7 @@ pub struct JobRecord {
     /// Its place in the order of arrival.
     pub number: u64,
     /// When it arrived. Its time limit counts from here, also while the agent is down.
-    pub received: Timestamp,
+    pub received: Moment,
     /// The store in which a create that names none makes its volume: what was the default when it arrived.
     pub default_store: Option<StoreName>,
     /// How far it is.
@@ -47,13 +47,12 @@ pub struct Finished {
     /// Its place in the order in which jobs ended.
     pub order: u64,
     /// When it ended.
-    pub at: Timestamp,
+    pub at: Moment,
     /// How far its answers are.
     pub answers: AnswerState,
-    /// Whether it was answered before what it had begun was undone: by work that still hung, that a defect stopped, or
-    /// before a restart.
-    /// Its lane is kept until that is done, over restarts too.
-    pub owes_undo: bool,
+    /// Whether it was answered before what it had begun was undone: its work still hung, a defect stopped it, or undoing
+    /// failed. Its lane is kept until that is done, over restarts too.
+    pub needs_undo: bool,
 }
 
 /// With success or not.
@@ -77,6 +76,15 @@ pub enum AnswerState {
 }
 
 impl JobRecord {
+    /// Whether work may have begun for it that has not ended, so that a restart has to do it again or undo it.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        match &self.phase {
+            Phase::Accepted => true,
+            Phase::Finished(finished) => finished.needs_undo,
+        }
+    }
+
     /// The job's identity.
     #[must_use]
     pub fn key(&self) -> JobKey {

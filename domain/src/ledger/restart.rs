@@ -1,12 +1,13 @@
 //! What a restart does with what the disk says: see the table in the ledger's documentation.
 
 use super::admission::answer_to;
-use super::lane::Lane;
-use super::{AnswerId, AnswerState, Effect, Known, Ledger, Limits, Phase};
+use super::lane::{Lane, Lanes};
+use super::{AnswerId, AnswerState, Effect, JobRecord, Ledger, Limits, Phase};
+use crate::attachment::AttachmentTable;
 use crate::names::StoreName;
 use crate::ports::Remembered;
-use crate::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::time::Moment;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Ledger {
     /// The ledger as of `remembered`, and what to do first. `default_store` is the store of create jobs that
@@ -16,26 +17,26 @@ impl Ledger {
         limits: Limits,
         default_store: StoreName,
         remembered: Remembered,
-        now: Timestamp,
+        now: Moment,
     ) -> (Self, Vec<Effect>) {
         let mut ledger = Self {
             limits,
             default_store,
             jobs: BTreeMap::new(),
-            by_age: VecDeque::new(),
-            waiting: VecDeque::new(),
-            running: BTreeMap::new(),
-            stuck: BTreeMap::new(),
-            started: now,
+            numbers: BTreeMap::new(),
+            lanes: Lanes::default(),
+            waiting: BTreeSet::new(),
+            to_undo: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            running: BTreeSet::new(),
+            hanging: BTreeSet::new(),
+            started: now.uptime,
             refusals: BTreeSet::new(),
-            attached: BTreeMap::new(),
             last_change: BTreeMap::new(),
             next_number: 0,
             next_order: 0,
             next_refusal: 0,
         };
-        let attached = remembered.attachments.into_iter().map(|found| (found.mount_point, found.volume));
-        ledger.attached.extend(attached);
         let mut effects = Vec::new();
         for (number, refusal) in remembered.refusals {
             ledger.next_refusal = ledger.next_refusal.max(number.0 + 1);
@@ -43,67 +44,51 @@ impl Ledger {
             effects
                 .extend(answer_to(&refusal).map(|answer| Effect::Answer(AnswerId::Refusal(number), answer)));
         }
+        let attached = AttachmentTable::from_iter(remembered.attachments);
         let mut records = remembered.jobs;
         records.sort_by_key(|record| record.number);
         for record in records {
-            ledger.next_number = ledger.next_number.max(record.number + 1);
-            effects.extend(ledger.readmit(record));
+            effects.extend(ledger.readmit(record, &attached, now));
         }
         effects.extend(ledger.schedule(now));
         (ledger, effects)
     }
 
-    fn readmit(&mut self, record: super::JobRecord) -> Option<Effect> {
+    fn readmit(&mut self, record: JobRecord, attached: &AttachmentTable, now: Moment) -> Option<Effect> {
         let key = record.key();
-        let pending = Effect::Answer(AnswerId::Pending(key.clone()), record.pending_answer());
-        let (effect, pending_acknowledged) = match &record.phase {
-            Phase::Accepted => {
-                self.waiting.push_back(key.clone());
-                (Some(pending), false)
+        let effect = match &record.phase {
+            Phase::Finished(finished) if finished.answers == AnswerState::FinalUnacknowledged => {
+                Some(Effect::Answer(AnswerId::Final(key), record.final_answer(&finished.outcome)))
             }
-            Phase::Finished(finished) => {
-                self.next_order = self.next_order.max(finished.order + 1);
-                if finished.owes_undo {
-                    self.waiting.push_back(key.clone());
-                }
-                match finished.answers {
-                    AnswerState::PendingUnacknowledged => (Some(pending), false),
-                    AnswerState::FinalUnacknowledged => {
-                        let answer = record.final_answer(&finished.outcome);
-                        (Some(Effect::Answer(AnswerId::Final(key.clone()), answer)), true)
-                    }
-                    AnswerState::Acknowledged => (None, true),
-                }
+            Phase::Finished(finished) if finished.answers == AnswerState::Acknowledged => None,
+            Phase::Accepted | Phase::Finished(_) => {
+                Some(Effect::Answer(AnswerId::Pending(key), record.pending_answer()))
             }
         };
-        let may_have_run = match &record.phase {
-            Phase::Accepted => true,
-            Phase::Finished(finished) => finished.owes_undo,
+        let decided = record.decided(&self.default_store);
+        let is_unresolved = record.is_unresolved();
+        let finished = match &record.phase {
+            Phase::Accepted => None,
+            Phase::Finished(finished) => Some((finished.changed, finished.volume.clone(), finished.order)),
         };
-        let mut lane = Lane::default(); // Of what is finished it is never looked at.
-        if may_have_run {
-            lane = Lane::of(&record.decided(&self.default_store), &self.default_store, &self.attached);
-            for earlier in self.waiting.iter().filter_map(|key| self.jobs.get(key)).map(|known| &known.lane) {
-                if earlier.names_same(&lane) {
-                    lane.absorb(earlier);
-                }
+        let number = self.remember(record, is_unresolved, now);
+        if is_unresolved {
+            let mut lane = Lane::of(&decided, &self.default_store, attached);
+            self.lanes.absorb_into(&mut lane);
+            self.lanes.insert(number, lane);
+            if finished.is_none() {
+                self.waiting.insert(number)
+            } else {
+                self.to_undo.insert(number)
+            };
+            self.queue(number);
+        }
+        if let Some((changed, volume, order)) = finished {
+            self.next_order = self.next_order.max(order + 1);
+            if changed {
+                self.note_change(number, volume.as_ref(), order);
             }
         }
-        let change = match &record.phase {
-            Phase::Finished(finished) if finished.changed => Some((finished.volume.clone(), finished.order)),
-            _ => None,
-        };
-        self.jobs.insert(
-            key.clone(),
-            Known { record, lane, pending_acknowledged, may_have_run, abandon_at: None, undo_at: None },
-        );
-        if let Some((volume, order)) = change {
-            for subject in self.subjects(&key, volume.as_ref()) {
-                let last = self.last_change.entry(subject).or_insert(order);
-                *last = order.max(*last);
-            }
-        }
-        self.by_age.push_back(key);
         effect
     }
 }

@@ -7,7 +7,7 @@ use dvs_domain::ledger::{AnswerState, Finished, JobRecord, Outcome, Phase};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::{FileSystem, Mode, Provision, VolumeId};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub(super) struct JobRow {
     request: RequestRow,
     number: u64,
     received_ms: u64,
+    /// Not in what the first agents wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    received_uptime: Option<UptimeRow>,
     /// Not in what the first agents wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     default_store: Option<String>,
@@ -68,8 +71,35 @@ struct FinishedRow {
     changed: bool,
     order: u64,
     at_ms: u64,
+    /// Not in what the first agents wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at_uptime: Option<UptimeRow>,
     answers: AnswersRow,
-    owes_undo: bool,
+    #[serde(rename = "owes_undo")]
+    needs_undo: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UptimeRow {
+    /// 32 hexadecimal digits.
+    boot: String,
+    ms: u64,
+}
+
+impl UptimeRow {
+    fn of(moment: Moment) -> Option<Self> {
+        Some(Self { boot: format!("{:032x}", moment.boot?.0), ms: moment.uptime.0 })
+    }
+}
+
+fn moment(wall_ms: u64, uptime: Option<UptimeRow>) -> Result<Moment, BoxError> {
+    let mut moment = Moment::of_wall(Timestamp(wall_ms));
+    if let Some(UptimeRow { boot, ms }) = uptime {
+        moment.boot = Some(BootId(u128::from_str_radix(&boot, 16)?));
+        moment.uptime = Uptime(ms);
+    }
+    Ok(moment)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,7 +125,8 @@ impl From<&JobRecord> for JobRow {
             id: record.job.id.to_string(),
             request: (&record.job.request).into(),
             number: record.number,
-            received_ms: record.received.0,
+            received_ms: record.received.wall.0,
+            received_uptime: UptimeRow::of(record.received),
             default_store: record.default_store.as_ref().map(ToString::to_string),
             phase: match &record.phase {
                 Phase::Accepted => PhaseRow::Accepted,
@@ -116,7 +147,7 @@ impl TryFrom<JobRow> for JobRecord {
                 request: row.request.try_into()?,
             },
             number: row.number,
-            received: Timestamp(row.received_ms),
+            received: moment(row.received_ms, row.received_uptime)?,
             default_store: row.default_store.map(StoreName::new).transpose()?,
             phase: match row.phase {
                 PhaseRow::Accepted => Phase::Accepted,
@@ -194,13 +225,14 @@ impl From<&Finished> for FinishedRow {
             volume: finished.volume.as_ref().map(VolumeRow::from),
             changed: finished.changed,
             order: finished.order,
-            at_ms: finished.at.0,
+            at_ms: finished.at.wall.0,
+            at_uptime: UptimeRow::of(finished.at),
             answers: match finished.answers {
                 AnswerState::PendingUnacknowledged => AnswersRow::PendingUnacknowledged,
                 AnswerState::FinalUnacknowledged => AnswersRow::FinalUnacknowledged,
                 AnswerState::Acknowledged => AnswersRow::Acknowledged,
             },
-            owes_undo: finished.owes_undo,
+            needs_undo: finished.needs_undo,
         }
     }
 }
@@ -217,13 +249,13 @@ impl TryFrom<FinishedRow> for Finished {
             volume: row.volume.map(VolumeId::try_from).transpose()?,
             changed: row.changed,
             order: row.order,
-            at: Timestamp(row.at_ms),
+            at: moment(row.at_ms, row.at_uptime)?,
             answers: match row.answers {
                 AnswersRow::PendingUnacknowledged => AnswerState::PendingUnacknowledged,
                 AnswersRow::FinalUnacknowledged => AnswerState::FinalUnacknowledged,
                 AnswersRow::Acknowledged => AnswerState::Acknowledged,
             },
-            owes_undo: row.owes_undo,
+            needs_undo: row.needs_undo,
         })
     }
 }

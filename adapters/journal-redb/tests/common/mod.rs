@@ -9,7 +9,7 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::ports::{Journal, Remembered};
 use dvs_domain::size::VolumeSize;
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::{Moment, Timestamp};
 use dvs_domain::volume::VolumeId;
 use dvs_journal_redb::RedbJournal;
 use std::collections::BTreeSet;
@@ -37,9 +37,9 @@ pub(crate) fn finished(record: &JobRecord) -> JobRecord {
         volume: Some(volume(record.number)),
         changed: true,
         order: record.number,
-        at: Timestamp(record.received.0 + 1),
+        at: Moment::of_wall(Timestamp(record.received.wall.0 + 1)),
         answers: AnswerState::PendingUnacknowledged,
-        owes_undo: false,
+        needs_undo: false,
     };
     JobRecord { phase: Phase::Finished(finished), ..record.clone() }
 }
@@ -81,7 +81,7 @@ fn record(number: u64, request: JobRequest) -> JobRecord {
         id: JobId::new(number.to_string()).unwrap(),
         request,
     };
-    let received = Timestamp(1_700_000_000_000 + number);
+    let received = Moment::of_wall(Timestamp(1_700_000_000_000 + number));
     JobRecord { job, number, received, default_store: None, phase: Phase::Accepted }
 }
 

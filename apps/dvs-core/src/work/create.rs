@@ -63,7 +63,7 @@ impl Worker {
             None => {}
         }
         let spec = store.describe().complete(request, id.name.clone())?;
-        let volume = Volume { spec, made_by: Some(key.clone()), made_at: self.clock.now() };
+        let volume = Volume { spec, made_by: Some(key.clone()), made_at: self.clock.now().wall };
         let Some(mount_point) = mount_point else {
             return self.make_unattached(store, &volume, request, control).await;
         };

@@ -146,7 +146,8 @@ impl Worker {
                     outcome: Outcome::Done,
                     volume: achieved.volume,
                     changed: achieved.changed,
-                    owes_undo: false,
+                    released: None,
+                    needs_undo: false,
                 }
             }
             Err(Stop::Failed(failure)) => failed(key, &failure.while_doing(subject), None, true, control),
@@ -159,7 +160,7 @@ impl Worker {
             Err(Stop::Abandoned { undone }) => {
                 let now = if undone { "is undone" } else { "could not be undone: that is tried again" };
                 tracing::warn!(job = %key, "work that took too long has returned, and {now}");
-                Event::Released { key, undone }
+                Event::Released { key, released: None, undone }
             }
         }
     }
@@ -183,13 +184,14 @@ fn failed(
 ) -> Event {
     tracing::warn!(job = %key, code = %failure.code(), "{}", failure.chain());
     if !control.try_end() {
-        return Event::Released { key, undone };
+        return Event::Released { key, released: None, undone };
     }
     Event::Ended {
         key,
         outcome: Outcome::Failed(failure.report()),
         changed: changed.is_some(),
         volume: changed,
-        owes_undo: !undone,
+        released: None,
+        needs_undo: !undone,
     }
 }

@@ -1,5 +1,7 @@
 //! A whole core over parts that live in memory: what it says, remembers and mounts can be looked at.
 
+pub(crate) mod virtual_time;
+
 use async_trait::async_trait;
 use dvs_core::{CoreParts, EngineLimits, Intake};
 use dvs_domain::failure::{Failure, FailureCode};
@@ -12,7 +14,7 @@ use dvs_domain::ports::{
     SourceKind, Survey, VolumeReferences, VolumeStore,
 };
 use dvs_domain::size::VolumeSize;
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use dvs_store_fake::FakeStore;
@@ -160,6 +162,8 @@ pub(crate) struct MemoryJournal {
     pub(crate) gate: Notify,
     /// How many wait.
     pub(crate) waiting: AtomicU64,
+    /// How long a commit takes: set by tests whose time stands still while anybody works.
+    pub(crate) takes_milliseconds: AtomicU64,
     /// What was committed together.
     committed: Mutex<Vec<Vec<Change>>>,
 }
@@ -181,7 +185,10 @@ impl Journal for MemoryJournal {
             opened.await;
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
-        self.committed.lock().unwrap().push(changes.to_vec());
+        match self.takes_milliseconds.load(Ordering::SeqCst) {
+            0 => self.committed.lock().unwrap().push(changes.to_vec()),
+            milliseconds => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
+        }
         let mut remembered = self.remembered.lock().unwrap();
         for change in changes.iter().cloned() {
             match change {
@@ -262,7 +269,8 @@ impl Recorder {
     }
 
     pub(crate) fn to(&self, id: &str) -> Vec<String> {
-        self.all().into_iter().filter(|(to, _)| to == id).map(|(_, word)| word).collect()
+        let said = self.said.lock().unwrap();
+        said.iter().filter(|(to, _)| to == id).map(|(_, word)| word.clone()).collect()
     }
 }
 
@@ -396,7 +404,8 @@ impl VolumeReferences for Containers {
 pub(crate) struct HandClock(pub(crate) AtomicU64);
 
 impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+    fn now(&self) -> Moment {
+        let milliseconds = self.0.load(Ordering::SeqCst);
+        Moment { wall: Timestamp(milliseconds), boot: Some(BootId(1)), uptime: Uptime(milliseconds) }
     }
 }

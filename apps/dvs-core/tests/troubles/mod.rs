@@ -33,7 +33,7 @@ fn finished(core: &Core, id: &str) -> Option<Finished> {
 async fn what_is_owed_is_undone(core: &Core) {
     let owes = || {
         let contents = core.journal.contents();
-        contents.jobs.iter().any(|record| matches!(&record.phase, Phase::Finished(end) if end.owes_undo))
+        contents.jobs.iter().any(|record| matches!(&record.phase, Phase::Finished(end) if end.needs_undo))
     };
     wait_for(owes, || "nothing is owed".to_owned()).await;
     core.clock.0.fetch_add(Limits::default().undo_milliseconds, Ordering::SeqCst);
@@ -76,7 +76,7 @@ async fn a_delete_that_was_answered_while_it_waited_does_not_begin_afterwards() 
     core.clock.0.store(1000, Ordering::SeqCst);
     assert!(core.answers_to("2", 2).await[1].starts_with("FAILED timeout"));
     core.containers.open_gate();
-    let has_returned = || finished(&core, "2").is_some_and(|finished| !finished.owes_undo);
+    let has_returned = || finished(&core, "2").is_some_and(|finished| !finished.needs_undo);
     wait_for(has_returned, || "still hangs".to_owned()).await;
     assert_eq!(names(&core).await.len(), 1);
     assert!(core.mounts.at("/mnt/a").is_some());
@@ -92,7 +92,7 @@ async fn what_hung_when_its_job_was_answered_is_undone_after_a_crash_too() {
     core.clock.0.store(1000, Ordering::SeqCst);
     assert!(core.answers_to("1", 2).await[1].starts_with("FAILED timeout"));
     let core = core.crash_and_restart(limits).await;
-    let is_undone = || finished(&core, "1").is_some_and(|finished| !finished.owes_undo);
+    let is_undone = || finished(&core, "1").is_some_and(|finished| !finished.needs_undo);
     wait_for(is_undone, || "not undone".to_owned()).await;
     assert_nothing_is_left(&core).await;
     assert!(
@@ -235,7 +235,7 @@ async fn what_another_node_uses_by_now_is_not_taken_back() {
     let said = core.answers_to("1", 2).await;
     assert!(said[1].starts_with("FAILED internal"), "{said:?}");
     wait_for(|| finished(&core, "1").is_some(), || "no end".to_owned()).await;
-    assert!(finished(&core, "1").is_some_and(|finished| !finished.owes_undo), "it is not tried again");
+    assert!(finished(&core, "1").is_some_and(|finished| !finished.needs_undo), "it is not tried again");
     assert_eq!(names(&core).await.len(), 1, "it is there");
     assert!(core.mounts.at("/mnt/a").is_none());
 }

@@ -238,7 +238,7 @@ impl World {
         let key = record.key();
         match &record.job.request {
             // Checked once it is undone.
-            JobRequest::Create(_) if finished.owes_undo => {}
+            JobRequest::Create(_) if finished.needs_undo => {}
             JobRequest::Create(_) => self.check_undone(&key),
             JobRequest::Delete(_) => self.check_not_deleted(&key, report, finished),
         }

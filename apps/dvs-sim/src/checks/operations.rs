@@ -163,7 +163,7 @@ impl World {
     /// Whether the job was answered before its work was undone.
     fn hangs(&self, key: &JobKey) -> bool {
         let phase = self.disk.jobs.get(key).map(|record| &record.phase);
-        matches!(phase, Some(Phase::Finished(finished)) if finished.owes_undo)
+        matches!(phase, Some(Phase::Finished(finished)) if finished.needs_undo)
     }
 
     /// The job on whose behalf a volume is destroyed now: the first of its lane in the order of arrival.

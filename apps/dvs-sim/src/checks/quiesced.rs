@@ -26,7 +26,7 @@ impl World {
     pub(crate) fn pending_work(&self) -> Option<String> {
         let owed = |record: &&JobRecord| match &record.phase {
             Phase::Accepted => true,
-            Phase::Finished(finished) => finished.answers != AnswerState::Acknowledged || finished.owes_undo,
+            Phase::Finished(finished) => finished.answers != AnswerState::Acknowledged || finished.needs_undo,
         };
         if self.life.working_since.is_none() {
             return Some("the agent is not up".to_owned());

@@ -2,12 +2,12 @@
 
 use crate::world::Sim;
 use dvs_domain::ports::Clock;
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::Moment;
 
 pub(crate) struct FakeClock(pub(crate) Sim);
 
 impl Clock for FakeClock {
-    fn now(&self) -> Timestamp {
-        self.0.with(|world| world.timestamp())
+    fn now(&self) -> Moment {
+        self.0.with(|world| world.host_time())
     }
 }

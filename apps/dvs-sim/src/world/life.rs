@@ -5,7 +5,7 @@ use super::faults::Call;
 use dvs_core::AttachmentRegistry;
 use dvs_domain::job::JobKey;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -74,13 +74,15 @@ impl World {
         }
     }
 
-    pub(crate) fn timestamp(&self) -> Timestamp {
-        Timestamp(EPOCH_MILLISECONDS + self.now())
+    /// This moment as the host's clocks show it.
+    pub(crate) fn host_time(&self) -> Moment {
+        let wall = Timestamp(EPOCH_MILLISECONDS + self.now());
+        Moment { wall, boot: Some(BootId(1)), uptime: Uptime(self.now()) }
     }
 
-    /// The world's time at `timestamp`.
-    pub(crate) fn time_of(timestamp: Timestamp) -> u64 {
-        timestamp.0.saturating_sub(EPOCH_MILLISECONDS)
+    /// The world's time at `moment`.
+    pub(crate) fn time_of(moment: Moment) -> u64 {
+        moment.wall.0.saturating_sub(EPOCH_MILLISECONDS)
     }
 
     /// Starts the agent's process. Called inside its runtime.

@@ -5,7 +5,7 @@ use dvs_domain::failure::Failure;
 use dvs_domain::job::{Answer, Status};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::{Answers, Arrival, Clock, IntakeClosed, JobIntake, VolumeReferences};
-use dvs_domain::time::Timestamp;
+use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use dvs_job_json::{Topics, encode_answer};
@@ -79,8 +79,8 @@ pub(crate) fn stopped_clock() -> Arc<dyn Clock> {
 }
 
 impl Clock for StoppedClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_700_000_000_000)
+    fn now(&self) -> Moment {
+        Moment { wall: Timestamp(1_700_000_000_000), boot: Some(BootId(1)), uptime: Uptime(1) }
     }
 }
 

@@ -232,7 +232,7 @@ impl Truth {
         for record in &remembered.jobs {
             match &record.phase {
                 Phase::Finished(finished)
-                    if finished.answers == AnswerState::Acknowledged && !finished.owes_undo => {}
+                    if finished.answers == AnswerState::Acknowledged && !finished.needs_undo => {}
                 unsettled => bail!("the journal has not settled {}: {unsettled:?}", record.key()),
             }
         }

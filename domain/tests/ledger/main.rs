@@ -1,0 +1,5 @@
+//! The ledger's decisions by example.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
+
+mod examples;
+mod support;
