@@ -1,166 +1,82 @@
-//! One connection to an engine: HTTP over its Unix socket, with a limit to how much is taken from it.
+//! HTTP over an engine's Unix socket: one connection for each request, and a limit to how much is read.
 
 use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Response};
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use std::future::poll_fn;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep_until};
 
-/// The most that is taken from an engine in one conversation. 10,000 containers with three binds each take about
-/// 15 MiB; what goes beyond this is an engine gone wild, and must not fill the agent's memory.
+/// The most that is read from an engine in one session. 10,000 containers with three binds each take about 15 MiB; an
+/// engine that sends more than this is broken, and must not fill the agent's memory.
 pub(crate) const BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long a connection on which nothing is asked stays open. Podman's service, which is started for whoever connects,
-/// does not end before.
-const UNUSED_MAX: Duration = Duration::from_secs(10);
 
-/// A connection, which is closed when this goes.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    /// Of requests that only ask, and so have no body.
-    sender: Mutex<SendRequest<String>>,
-    used: Arc<Mutex<Use>>,
-    socket: Option<SocketFile>,
+/// A client for the engine at `socket` that reads at most `bytes_left`, in the version `agreed`, or else for agreeing on
+/// one. A connection that fails is [`Error::IOError`].
+pub(crate) fn client(
+    socket: &Path,
+    bytes_left: &Arc<AtomicUsize>,
+    agreed: Option<ClientVersion>,
+) -> Result<Docker, Error> {
+    // The whole session has a limit, which is far less.
+    const ANSWER_SECONDS_MAX: u64 = 24 * 60 * 60;
+    let (socket, bytes_left) = (socket.to_owned(), Arc::clone(bytes_left));
+    let transport = move |request: BollardRequest| {
+        let (socket, bytes_left) = (socket.clone(), Arc::clone(&bytes_left));
+        async move { ask(&socket, bytes_left, for_a_server(request, agreed)?).await }
+    };
+    let version = agreed.as_ref().unwrap_or(API_DEFAULT_VERSION);
+    Docker::connect_with_custom_transport(transport, Some("http://engine"), ANSWER_SECONDS_MAX, version)
 }
 
-/// What a connection is used for.
-#[derive(Debug)]
-enum Use {
-    /// To ask a question.
-    Question {
-        /// What may still be taken from the engine in the conversation.
-        bytes_left: Arc<AtomicUsize>,
-        /// Whether another question was asked before.
-        again: bool,
-        /// Whether anything of the answer has come.
-        heard: bool,
-    },
-    /// For nothing.
-    Nothing { since: Instant },
+/// The response to `request`, of which the body is still to be read.
+async fn ask(
+    socket: &Path,
+    bytes_left: Arc<AtomicUsize>,
+    request: Request<String>,
+) -> Result<Response<Incoming>, Error> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(Metered { stream, bytes_left })).await?;
+    // Ends when the body is read or dropped, or nobody waits for the response any more. Whoever reads the body gets its
+    // error.
+    drop(tokio::spawn(connection));
+    Ok(sender.send_request(request).await?)
 }
 
-/// A socket in the file system: an engine that is started again makes another one at the same path. Where inodes
-/// are given again at once, the time of its last change still tells it apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SocketFile {
-    device: u64,
-    inode: u64,
-    changed: (i64, i64),
+/// `request` as it goes to a server rather than to a proxy: a path, with the version that bollard leaves out of it,
+/// and a host of some name.
+fn for_a_server(request: BollardRequest, agreed: Option<ClientVersion>) -> Result<Request<String>, Error> {
+    debug_assert_eq!(request.method(), Method::GET, "it may be sent again");
+    let mut request = request.map(|_| String::new());
+    let version = agreed.map_or_else(String::new, |version| format!("/v{version}"));
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let target = format!("{version}{path}");
+    *request.uri_mut() = target.parse::<Uri>()?;
+    request.headers_mut().insert(HOST, HeaderValue::from_static("engine"));
+    Ok(request)
 }
 
-impl SocketFile {
-    /// The one at `path`, if it can be looked at. Looking does not wait any longer than connecting does, which
-    /// looks up the same path just so.
-    pub(crate) fn at(path: &Path) -> Option<Self> {
-        let file = path.metadata().ok()?;
-        let changed = (file.ctime(), file.ctime_nsec());
-        Some(Self { device: file.dev(), inode: file.ino(), changed })
-    }
-}
-
-impl Connection {
-    /// A new connection to `path`, for a question in a conversation in which `bytes_left` may be taken.
-    pub(crate) async fn open(path: &Path, bytes_left: Arc<AtomicUsize>) -> io::Result<Self> {
-        // Before connecting: if the engine is replaced in between, this takes a new connection for an old one.
-        let socket = SocketFile::at(path);
-        let stream = UnixStream::connect(path).await?;
-        let used = Arc::new(Mutex::new(Use::Question { bytes_left, again: false, heard: false }));
-        let metered = Metered { stream, used: Arc::clone(&used) };
-        let (sender, connection) = http1::handshake(TokioIo::new(metered)).await.map_err(io::Error::other)?;
-        let unused = unused_too_long(Arc::clone(&used));
-        drop(tokio::spawn(async move {
-            tokio::select! {
-                // Ends by itself: when the engine hangs up, or when nobody asks or waits for an answer any more.
-                // Its error is told to whoever reads the body.
-                _ = connection => {}
-                () = unused => {}
-            }
-        }));
-        Ok(Self { sender: Mutex::new(sender), used, socket })
-    }
-
-    /// The answer to `request`, of which the body is still to be read.
-    pub(crate) async fn ask(&self, request: Request<String>) -> Result<Response<Incoming>, Error> {
-        let answer = self.sender().send_request(request);
-        Ok(answer.await?)
-    }
-
-    /// Whether it can be used for another question, after an answer that was read to its end: not when the engine
-    /// has closed it or is about to, or has said more than it was asked. It is used for nothing from now on.
-    pub(crate) async fn rest(&self) -> bool {
-        let ready = poll_fn(|context| self.sender().poll_ready(context)).await;
-        *lock(&self.used) = Use::Nothing { since: Instant::now() };
-        ready.is_ok() && self.socket.is_some()
-    }
-
-    /// From now on used for another question, in a conversation in which `bytes_left` may be taken.
-    pub(crate) fn again(&self, bytes_left: Arc<AtomicUsize>) {
-        *lock(&self.used) = Use::Question { bytes_left, again: true, heard: false };
-    }
-
-    /// Whether it leads to whoever listens at `socket` and is open, as far as is known.
-    pub(crate) fn leads_to(&self, socket: Option<SocketFile>) -> bool {
-        self.socket == socket && !self.is_closed()
-    }
-
-    /// Whether it is known to be closed.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.sender().is_closed()
-    }
-
-    /// Whether it may have been dead already when the last question was asked on it.
-    pub(crate) fn was_stale(&self) -> bool {
-        matches!(*lock(&self.used), Use::Question { again: true, heard: false, .. })
-    }
-
-    fn sender(&self) -> MutexGuard<'_, SendRequest<String>> {
-        lock(&self.sender)
-    }
-}
-
-/// Ends when a connection has been used for nothing for too long.
-async fn unused_too_long(used: Arc<Mutex<Use>>) {
-    loop {
-        let now = Instant::now();
-        let since = match *lock(&used) {
-            Use::Question { .. } => now,
-            Use::Nothing { since } if now < since + UNUSED_MAX => since,
-            Use::Nothing { .. } => return,
-        };
-        sleep_until(since + UNUSED_MAX).await;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A stream from which no more is read than is left for the whole conversation.
+/// A stream from which no more is read than is left for the whole session.
 struct Metered {
     stream: UnixStream,
-    used: Arc<Mutex<Use>>,
+    bytes_left: Arc<AtomicUsize>,
 }
 
 impl Metered {
-    /// Notes that `read` bytes were read, if they are not too many.
+    /// Counts `read` bytes, if they are not too many.
     fn take(&self, read: usize) -> io::Result<()> {
-        // What is said unasked ends the connection anyway.
-        let Use::Question { bytes_left, heard, .. } = &mut *lock(&self.used) else { return Ok(()) };
-        *heard |= 0 < read;
         let take = |left: usize| left.checked_sub(read);
-        let taken = bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-        let too_much = || io::Error::other(format!("it says more than {} MiB", BYTES_MAX / (1024 * 1024)));
+        let taken = self.bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        let too_much = || io::Error::other(format!("its answers exceed {} MiB", BYTES_MAX / (1024 * 1024)));
         taken.map(drop).map_err(|_| too_much())
     }
 }

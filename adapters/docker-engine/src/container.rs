@@ -1,35 +1,34 @@
-//! Containers as far as they matter here: what they are called, whether they run, what they have bound.
+//! Containers as far as they matter here: name, whether it runs, what it has mounted.
 
 use crate::path;
 use bollard::models::{ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, MountPoint};
 use dvs_domain::user::User;
 
-/// How much of a container's id stands for a name, where it has none.
+/// How much of a container's id is shown where it has no name.
 const ID_CHARACTERS: usize = 12;
 
-/// A container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) name: String,
     /// Whether it has processes: also when they are paused, or about to be started again.
     pub(crate) running: bool,
-    pub(crate) bound: Vec<Bound>,
+    pub(crate) mounts: Vec<ContainerMount>,
 }
 
-/// Something of the host that a container has in its own tree, or will have when it is started.
+/// Something of the host that a container has mounted, or will have when it is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bound {
-    /// The engine's volume that it is, if it is one.
+pub(crate) struct ContainerMount {
+    /// `None` for a bind.
     pub(crate) volume: Option<NamedVolume>,
-    /// Where it is on the host. Engines leave it out of lists for volumes without a name of their own.
+    /// The path on the host. Engines leave it out of lists for volumes without a name of their own.
     pub(crate) source: Option<String>,
     /// What the engine mounts at the source before it binds that.
     pub(crate) device: Option<String>,
-    /// Where it is in the container.
+    /// The path in the container.
     pub(crate) destination: String,
-    /// Whether the container sees what the host mounts and unmounts in it.
-    pub(crate) follows: bool,
+    /// Whether what the host mounts and unmounts in it propagates to the container.
+    pub(crate) propagated: bool,
 }
 
 /// A volume as an engine knows it.
@@ -50,40 +49,38 @@ impl NamedVolume {
 }
 
 impl Container {
-    /// What a list says of one. One that says nothing of its state is taken for running: that refuses more.
+    /// An entry of a list. One without a state is taken for running: that refuses more.
     pub(crate) fn listed(summary: ContainerSummary) -> Self {
         use ContainerSummaryStateEnum::{CREATED, DEAD, EXITED, REMOVING};
         let id = summary.id.unwrap_or_default();
         let name = name(&summary.names.unwrap_or_default(), &id);
         let running = !matches!(summary.state, Some(CREATED | EXITED | REMOVING | DEAD));
-        Self { id, name, running, bound: bounds(summary.mounts) }
+        Self { id, name, running, mounts: container_mounts(summary.mounts) }
     }
 
-    /// Itself with its first process, as whom a message names.
     pub(crate) fn into_user(self, process: Option<u32>) -> User {
         User::Container { name: self.name, running: self.running, process }
     }
 }
 
-/// The folders and volumes that an inspected container has bound.
-pub(crate) fn inspected(response: ContainerInspectResponse) -> Vec<Bound> {
-    bounds(response.mounts)
+pub(crate) fn inspected(response: ContainerInspectResponse) -> Vec<ContainerMount> {
+    container_mounts(response.mounts)
 }
 
-impl Bound {
-    /// Whether it is a volume that the engine keeps itself without saying here where. A plugin's volume that is
-    /// not told is nowhere yet, and asking for it would make the engine ask its plugin: possibly this agent.
-    pub(crate) fn is_untold(&self) -> bool {
+impl ContainerMount {
+    /// Whether it is a volume that the engine keeps itself at a path that is not known yet. A plugin's volume without a
+    /// path is not mounted yet, and asking for it would make the engine ask its plugin: possibly this agent.
+    pub(crate) fn is_path_unknown(&self) -> bool {
         self.volume.as_ref().is_some_and(NamedVolume::is_local) && self.source.is_none()
     }
 
-    /// Every path of the host that it stands for.
+    /// The paths of the host that it shows.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         [&self.source, &self.device].into_iter().filter_map(Option::as_deref)
     }
 }
 
-/// Among a container's names stand, for old links between containers, those that others have for it.
+/// A container's names include, for old links between containers, those that others have for it.
 fn name(names: &[String], id: &str) -> String {
     let mut bare = names.iter().map(|name| name.strip_prefix('/').unwrap_or(name));
     match bare.find(|name| !name.is_empty() && !name.contains('/')) {
@@ -99,11 +96,11 @@ pub(crate) fn shown(character: char) -> impl Iterator<Item = char> {
     escaped.into_iter().flatten().chain(plain)
 }
 
-fn bounds(mounts: Option<Vec<MountPoint>>) -> Vec<Bound> {
-    mounts.unwrap_or_default().into_iter().filter_map(bound).collect()
+fn container_mounts(mounts: Option<Vec<MountPoint>>) -> Vec<ContainerMount> {
+    mounts.unwrap_or_default().into_iter().filter_map(container_mount).collect()
 }
 
-fn bound(mount: MountPoint) -> Option<Bound> {
+fn container_mount(mount: MountPoint) -> Option<ContainerMount> {
     let kind = mount.typ.unwrap_or_default();
     if kind == "tmpfs" {
         return None;
@@ -112,12 +109,12 @@ fn bound(mount: MountPoint) -> Option<Bound> {
         name: mount.name.unwrap_or_default(),
         driver: mount.driver.unwrap_or_default(),
     });
-    Some(Bound {
+    Some(ContainerMount {
         volume,
         source: mount.source.as_deref().and_then(path::normal),
         device: None,
         destination: mount.destination.unwrap_or_default(),
-        follows: matches!(mount.propagation.as_deref(), Some("rshared" | "rslave")),
+        propagated: matches!(mount.propagation.as_deref(), Some("rshared" | "rslave")),
     })
 }
 
@@ -130,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_called_by_its_own_name() {
+    fn a_container_is_named_by_its_own_name() {
         for (names, expected) in [
             (vec!["/db"], "db"),
             (vec!["/web/db-alias", "/db"], "db"),
@@ -163,16 +160,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_bound_is_taken_as_the_engine_says_it() {
+    fn mounts_are_taken_as_the_engine_lists_them() {
         let container = listed(serde_json::json!({"Mounts": [
             {"Type": "bind", "Source": "/mnt//a/", "Destination": "/x", "Propagation": "rslave"},
             {"Type": "volume", "Name": "v", "Driver": "local", "Source": "", "Destination": "/y"},
             {"Type": "tmpfs", "Destination": "/t"},
         ]}));
-        let [bind, volume] = container.bound.as_slice() else { panic!("{:?}", container.bound) };
-        assert!(bind.follows && !bind.is_untold() && bind.volume.is_none());
+        let [bind, volume] = container.mounts.as_slice() else { panic!("{:?}", container.mounts) };
+        assert!(bind.propagated && !bind.is_path_unknown() && bind.volume.is_none());
         assert_eq!(bind.paths().collect::<Vec<_>>(), ["/mnt/a"]);
-        assert!(!volume.follows && volume.is_untold());
+        assert!(!volume.propagated && volume.is_path_unknown());
         assert_eq!(volume.paths().count(), 0);
     }
 }

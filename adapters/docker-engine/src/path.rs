@@ -1,49 +1,48 @@
-//! Paths as containers and mount points spell them, and how one lies to another. Looks at nothing.
+//! Paths as containers and mount points spell them, and how one relates to another. By text only: no file is inspected.
 
-/// How a folder that a container has bound lies to the mount point.
+/// How a folder that a container has bound relates to the mount point.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Lies {
-    /// It is the mount point.
-    At,
-    /// It is inside.
+pub(crate) enum Relation {
+    Same,
+    /// The folder is below the mount point.
     Below,
-    /// The mount point is inside it, there where this leads.
+    /// The folder is above the mount point; from there this path leads to the mount point.
     Above(String),
 }
 
-/// One place, in each spelling that is known: as somebody wrote it, and without links.
+/// A path in each of its known spellings: as it was written, and without links.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Spellings {
     spellings: Vec<String>,
 }
 
-impl Place {
-    /// The place that is spelt `spellings`: normal, absolute paths.
+impl Spellings {
+    /// `spellings` are normal, absolute paths.
     pub(crate) fn new(spellings: impl IntoIterator<Item = String>) -> Self {
         Self { spellings: spellings.into_iter().collect() }
     }
 
-    /// How this lies to `mount_point`, if they have to do with each other.
-    pub(crate) fn lies_to(&self, mount_point: &Self) -> Option<Lies> {
+    /// How this relates to `mount_point`, if neither is beside the other.
+    pub(crate) fn relation_to(&self, mount_point: &Self) -> Option<Relation> {
         let pairs =
             self.spellings.iter().flat_map(|mine| mount_point.spellings.iter().map(move |at| (mine, at)));
-        let found: Vec<Lies> = pairs.filter_map(|(mine, at)| lies(mine, at)).collect();
-        let within = found.iter().find(|lies| matches!(lies, Lies::At | Lies::Below));
+        let found: Vec<Relation> = pairs.filter_map(|(mine, at)| relation(mine, at)).collect();
+        let within = found.iter().find(|relation| matches!(relation, Relation::Same | Relation::Below));
         within.or(found.first()).cloned()
     }
 }
 
-fn lies(folder: &str, mount_point: &str) -> Option<Lies> {
+fn relation(folder: &str, mount_point: &str) -> Option<Relation> {
     if folder == mount_point {
-        return Some(Lies::At);
+        return Some(Relation::Same);
     }
     if below(folder, mount_point).is_some() {
-        return Some(Lies::Below);
+        return Some(Relation::Below);
     }
-    below(mount_point, folder).map(|rest| Lies::Above(rest.to_owned()))
+    below(mount_point, folder).map(|rest| Relation::Above(rest.to_owned()))
 }
 
-/// Where `path` leads from `folder` on, if it lies below it. Both are normal.
+/// `path` relative to `folder`, if it is below it. Both are normal.
 pub(crate) fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
     let folder = folder.strip_suffix('/').unwrap_or(folder);
     path.strip_prefix(folder)?.strip_prefix('/').filter(|rest| !rest.is_empty())
@@ -62,7 +61,7 @@ pub(crate) fn normal(path: &str) -> Option<String> {
     Some(if normal.is_empty() { "/".to_owned() } else { normal })
 }
 
-/// Leaves the last component of `path`. The root is the empty path here.
+/// Removes the last component of `path`. The root is the empty path here.
 pub(crate) fn ascend(path: &mut String) {
     path.truncate(path.rfind('/').unwrap_or(0));
 }
@@ -77,35 +76,35 @@ pub(crate) fn descend(path: &mut String, name: &str) {
 mod tests {
     use super::*;
 
-    fn place(spellings: &[&str]) -> Place {
-        Place::new(spellings.iter().map(|spelling| (*spelling).to_owned()))
+    fn spelt(spellings: &[&str]) -> Spellings {
+        Spellings::new(spellings.iter().map(|spelling| (*spelling).to_owned()))
     }
 
     #[test]
-    fn a_folder_lies_at_below_or_above_a_mount_point_or_has_nothing_to_do_with_it() {
-        for (folder, lies) in [
-            ("/mnt/a", Some(Lies::At)),
-            ("/mnt/a/sub", Some(Lies::Below)),
-            ("/mnt/a/b c/ü", Some(Lies::Below)),
-            ("/mnt", Some(Lies::Above("a".to_owned()))),
-            ("/", Some(Lies::Above("mnt/a".to_owned()))),
+    fn a_folder_is_the_mount_point_or_below_or_above_or_beside_it() {
+        for (folder, relation) in [
+            ("/mnt/a", Some(Relation::Same)),
+            ("/mnt/a/sub", Some(Relation::Below)),
+            ("/mnt/a/b c/ü", Some(Relation::Below)),
+            ("/mnt", Some(Relation::Above("a".to_owned()))),
+            ("/", Some(Relation::Above("mnt/a".to_owned()))),
             ("/mnt/ab", None),
             ("/mnt/b", None),
             ("/mn", None),
             ("/x/mnt/a", None),
         ] {
-            assert_eq!(place(&[folder]).lies_to(&place(&["/mnt/a"])), lies, "{folder}");
+            assert_eq!(spelt(&[folder]).relation_to(&spelt(&["/mnt/a"])), relation, "{folder}");
         }
     }
 
     #[test]
     fn any_two_spellings_can_meet_and_the_closest_way_counts() {
-        let mount_point = place(&["/srv/a", "/data/srv/a"]);
-        assert_eq!(place(&["/l", "/data/srv/a"]).lies_to(&mount_point), Some(Lies::At));
-        assert_eq!(place(&["/srv/a/x"]).lies_to(&mount_point), Some(Lies::Below));
-        assert_eq!(place(&["/data"]).lies_to(&mount_point), Some(Lies::Above("srv/a".to_owned())));
-        assert_eq!(place(&["/data", "/data/srv/a/b"]).lies_to(&mount_point), Some(Lies::Below));
-        assert_eq!(place(&["/data/srv/ab", "/srv/b"]).lies_to(&mount_point), None);
+        let mount_point = spelt(&["/srv/a", "/data/srv/a"]);
+        assert_eq!(spelt(&["/l", "/data/srv/a"]).relation_to(&mount_point), Some(Relation::Same));
+        assert_eq!(spelt(&["/srv/a/x"]).relation_to(&mount_point), Some(Relation::Below));
+        assert_eq!(spelt(&["/data"]).relation_to(&mount_point), Some(Relation::Above("srv/a".to_owned())));
+        assert_eq!(spelt(&["/data", "/data/srv/a/b"]).relation_to(&mount_point), Some(Relation::Below));
+        assert_eq!(spelt(&["/data/srv/ab", "/srv/b"]).relation_to(&mount_point), None);
     }
 
     #[test]

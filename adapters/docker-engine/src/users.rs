@@ -1,8 +1,8 @@
 //! The port: every engine is asked at the same time, and each has to answer.
 
-use crate::conversation::{Acquaintance, Conversation};
 use crate::engine::Engine;
-use crate::enquiry::Enquiry;
+use crate::query::Query;
+use crate::session::{EngineState, Session};
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::mount_point::MountPoint;
@@ -14,7 +14,7 @@ use futures::future::{join_all, try_join_all};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The containers of the engines that are configured. Without any engine nobody is found.
+/// The containers of the engines that are configured. Without any engine there are none.
 ///
 /// A container refers to a volume, running or not, when it has bound
 /// - the mount point or anything below it, by whatever links;
@@ -23,14 +23,11 @@ use std::time::Duration;
 ///
 /// A folder above the mount point is no reference; but a running container that has a copy of it which does not
 /// follow the host is a user if the volume was mounted when it started, because then the copy holds it.
-///
-/// Between calls a few connections to each engine stay open for some seconds: to connect costs an engine as much as
-/// to answer. One that is stopped, started again or replaced at its socket is still seen as what it is.
 #[derive(Clone, Debug)]
 pub struct ContainerEngines {
     engines: Vec<Engine>,
     /// In the order of the engines.
-    known: Arc<[Acquaintance]>,
+    states: Arc<[EngineState]>,
     driver: String,
     limit: Duration,
     with_volumes: bool,
@@ -45,7 +42,7 @@ impl ContainerEngines {
     #[must_use]
     pub fn new(engines: Vec<Engine>, driver: &str) -> Self {
         Self {
-            known: engines.iter().map(|_| Acquaintance::default()).collect(),
+            states: engines.iter().map(|_| EngineState::default()).collect(),
             engines,
             driver: driver.to_owned(),
             limit: Duration::from_secs(Self::ENGINE_SECONDS_MAX),
@@ -74,23 +71,23 @@ impl ContainerEngines {
         &self.engines
     }
 
-    /// Whether each engine answers what it is asked for first, how many containers it has: in order.
-    pub async fn greet(&self) -> Vec<(&Engine, Result<usize, Failure>)> {
-        let engines = self.engines.iter().zip(self.known.iter());
-        let greeted = engines.map(|(engine, known)| async move {
-            let answer = match Conversation::begin(engine, known, self.limit).await {
-                Ok(mut conversation) => conversation.containers().await.map(|containers| containers.len()),
+    /// Asks each engine for the number of its containers, as before a delete. In order.
+    pub async fn probe(&self) -> Vec<(&Engine, Result<usize, Failure>)> {
+        let engines = self.engines.iter().zip(self.states.iter());
+        let probed = engines.map(|(engine, state)| async move {
+            let answer = match Session::begin(engine, state, self.limit).await {
+                Ok(mut session) => session.containers().await.map(|containers| containers.len()),
                 Err(failure) => Err(failure),
             };
             (engine, answer)
         });
-        join_all(greeted).await
+        join_all(probed).await
     }
 
-    async fn ask(&self, enquiry: &Enquiry) -> Result<Vec<User>, Failure> {
-        let engines = self.engines.iter().zip(self.known.iter());
+    async fn ask(&self, query: &Query) -> Result<Vec<User>, Failure> {
+        let engines = self.engines.iter().zip(self.states.iter());
         let asked = engines
-            .map(|(engine, known)| enquiry.ask(engine, known, self.limit, self.with_volumes, &self.mounts));
+            .map(|(engine, state)| query.ask(engine, state, self.limit, self.with_volumes, &self.mounts));
         let mut users = try_join_all(asked).await?.concat();
         users.sort();
         // Two sockets may lead to one engine.
@@ -106,10 +103,10 @@ impl VolumeReferences for ContainerEngines {
         volume: &VolumeId,
         mount_point: Option<&MountPoint>,
     ) -> Result<Vec<User>, Failure> {
-        self.ask(&Enquiry::users_of(&self.driver, volume, mount_point)).await
+        self.ask(&Query::users_of(&self.driver, volume, mount_point)).await
     }
 
     async fn bound_at(&self, mount_point: &MountPoint) -> Result<Vec<User>, Failure> {
-        self.ask(&Enquiry::bound_at(mount_point)).await
+        self.ask(&Query::bound_at(mount_point)).await
     }
 }

@@ -139,7 +139,35 @@ async fn an_answer_without_end_is_cut_before_it_fills_the_memory() {
         _ => Reply::Endless(format!("[{}", " ".repeat(1 << 20))),
     });
     let chain = refused(&endless.engine(), LONG).await.chain();
-    assert!(chain.ends_with("it says more than 64 MiB"), "{chain}");
+    assert!(chain.ends_with("its answers exceed 64 MiB"), "{chain}");
+}
+
+#[tokio::test]
+async fn the_limit_to_the_length_of_answers_is_for_each_session() {
+    let long = format!("[{}]", " ".repeat(40 << 20));
+    let lengthy = FakeEngine::that(move |path| match path {
+        "/version" => sane(path),
+        _ => Reply::Json(long.clone()),
+    });
+    let engines = ContainerEngines::new(vec![lengthy.engine()], "dvs").within(LONG);
+    for _ in 0..2 {
+        assert_eq!(engines.users_of(&volume_a(), Some(&at("/mnt/a"))).await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_stopped_and_started_again_is_asked_at_its_new_socket() {
+    let mut before = FakeEngine::with(json!([]), json!([]));
+    let engines = ContainerEngines::new(vec![before.engine()], "dvs").within(LONG);
+    let users = async || engines.users_of(&volume_a(), Some(&at("/mnt/a"))).await;
+    assert_eq!(users().await.unwrap(), []);
+    let gone = before.socket().with_extension("gone");
+    std::fs::rename(before.socket(), &gone).unwrap();
+    let chain = users().await.unwrap_err().chain();
+    assert!(chain.starts_with("step `connect`: ") && chain.contains("No such file"), "{chain}");
+    std::fs::rename(&gone, before.socket()).unwrap();
+    let _after = before.replaced_with(json!([bind("db", "running", "/mnt/a")]));
+    assert_eq!(users().await.unwrap(), [running("db")]);
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ impl Gated {
         self.asked = Some(tokio::task::spawn_blocking(wait).await.unwrap());
     }
 
-    /// Lets somebody ask `engines`, and waits until the list for it is begun, the first after the acquaintance.
+    /// Lets somebody ask `engines`, and waits until the list for it is begun, the first after the one by which a version was agreed on.
     async fn is_listing_for(&mut self, engines: &ContainerEngines) -> JoinHandle<Result<Vec<User>, Failure>> {
         let engines = engines.clone();
         let asking = tokio::spawn(async move { users(&engines).await });
@@ -86,7 +86,7 @@ async fn users(engines: &ContainerEngines) -> Result<Vec<User>, Failure> {
 }
 
 /// Agrees on a version, so that from now on the list is what is asked first.
-async fn acquainted(engine: &mut Gated, limit: Duration) -> ContainerEngines {
+async fn agreed(engine: &mut Gated, limit: Duration) -> ContainerEngines {
     let engines = engine.engines(limit);
     engine.says_nobody();
     assert_eq!(users(&engines).await.unwrap(), []);
@@ -97,7 +97,7 @@ async fn acquainted(engine: &mut Gated, limit: Duration) -> ContainerEngines {
 #[tokio::test]
 async fn who_asks_while_a_list_is_made_shares_the_next_one() {
     let mut engine = Gated::new();
-    let engines = acquainted(&mut engine, LONG).await;
+    let engines = agreed(&mut engine, LONG).await;
     let first = engine.is_listing_for(&engines).await;
     let mut others = pin!(join_all((0..OTHERS).map(|_| users(&engines))));
     assert!(poll!(&mut others).is_pending());
@@ -117,7 +117,7 @@ async fn who_asks_while_a_list_is_made_shares_the_next_one() {
 #[tokio::test]
 async fn a_list_that_fails_is_only_the_failure_of_who_asked_for_it() {
     let mut engine = Gated::new();
-    let engines = acquainted(&mut engine, LONG).await;
+    let engines = agreed(&mut engine, LONG).await;
     let first = engine.is_listing_for(&engines).await;
     let mut others = pin!(join_all((0..OTHERS).map(|_| users(&engines))));
     assert!(poll!(&mut others).is_pending());
@@ -132,7 +132,7 @@ async fn a_list_that_fails_is_only_the_failure_of_who_asked_for_it() {
 #[tokio::test]
 async fn who_gives_up_leaves_the_list_to_the_next() {
     let mut engine = Gated::new();
-    let engines = acquainted(&mut engine, LONG).await;
+    let engines = agreed(&mut engine, LONG).await;
     let first = engine.is_listing_for(&engines).await;
     let mut other = pin!(users(&engines));
     assert!(poll!(&mut other).is_pending());

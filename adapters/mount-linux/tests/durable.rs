@@ -11,7 +11,7 @@ use dvs_domain::volume::FileSystem;
 use dvs_mount_linux::LinuxMounter;
 use rustix::fs::syncfs;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use support::{Ground, can_run, mount_point, names_in, run};
 
@@ -124,6 +124,6 @@ async fn real_directories_of_a_failed_attach_do_not_come_back_after_a_loss_of_po
 }
 
 #[cfg(feature = "failpoints")]
-fn sync_of(place: &Path) {
+fn sync_of(place: &std::path::Path) {
     syncfs(File::open(place).unwrap()).unwrap();
 }

@@ -131,8 +131,8 @@ fn rights(settings: &Settings) -> Finding {
 /// Which container engines are asked, and whether they answer.
 async fn engines(settings: &Settings) -> Vec<Finding> {
     let engines = EnginesOfHost::new(&settings.engines);
-    let greeted = engines.now().greet().await;
-    if greeted.is_empty() {
+    let probed = engines.now().probe().await;
+    if probed.is_empty() {
         let seen = match settings.engines.docker {
             DockerChoice::Usual => {
                 format!("none is asked: `{}` is not there for this user", Engine::DOCKER_SOCKET)
@@ -141,7 +141,7 @@ async fn engines(settings: &Settings) -> Vec<Finding> {
         };
         return vec![finding("container engines", Verdict::Good, seen, "")];
     }
-    let found = greeted.into_iter().map(|(engine, answer)| {
+    let found = probed.into_iter().map(|(engine, answer)| {
         let subject = format!("container engine {}", engine.name());
         match answer {
             Ok(count) => {

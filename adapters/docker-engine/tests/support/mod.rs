@@ -12,7 +12,6 @@ use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -74,10 +73,6 @@ pub(crate) enum Reply {
     Silence,
     /// Writes exactly this and hangs up.
     Raw(Vec<u8>),
-    /// Hangs up after this time without a word.
-    HangUp(Duration),
-    /// Writes exactly this.
-    Exactly(Vec<u8>),
 }
 
 /// An engine on a socket in a folder of its own.
@@ -93,8 +88,6 @@ type Answer = Box<dyn Fn(&str) -> Reply + Send + Sync>;
 struct Shared {
     answer: Answer,
     asked: Mutex<Vec<String>>,
-    /// Every connection, whether it is still open or not.
-    connections: Mutex<Vec<UnixStream>>,
     open: AtomicUsize,
     ended: AtomicBool,
 }
@@ -119,7 +112,6 @@ impl FakeEngine {
         let shared = Arc::new(Shared {
             answer,
             asked: Mutex::default(),
-            connections: Mutex::default(),
             open: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         });
@@ -162,27 +154,10 @@ impl FakeEngine {
         self.shared.asked.lock().unwrap().clone()
     }
 
-    /// How often somebody has connected.
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.connections.lock().unwrap().len()
-    }
-
-    /// Hangs up wherever somebody is connected.
-    pub(crate) fn hang_up(&self) {
-        for connection in &*self.shared.connections.lock().unwrap() {
-            connection.shutdown(Shutdown::Both).unwrap();
-        }
-    }
-
     /// Waits until nobody is connected any more.
     pub(crate) fn until_left_alone(&self) {
-        self.until_open(0);
-    }
-
-    /// Waits until there are no more than `count` connections.
-    pub(crate) fn until_open(&self, count: usize) {
         let begun = Instant::now();
-        while count < self.shared.open.load(Ordering::SeqCst) {
+        while 0 < self.shared.open.load(Ordering::SeqCst) {
             assert!(begun.elapsed() < LONG, "a connection stays open");
             thread::yield_now();
         }
@@ -217,11 +192,9 @@ fn listen(listener: &UnixListener, shared: &Arc<Shared>) {
         }
         let (Ok(stream), shared) = (stream, Arc::clone(shared)) else { return };
         shared.open.fetch_add(1, Ordering::SeqCst);
-        shared.connections.lock().unwrap().push(stream.try_clone().unwrap());
         thread::spawn(move || {
             let _ = serve(&stream, &shared);
-            // It is open elsewhere too.
-            let _ = stream.shutdown(Shutdown::Both);
+            drop(stream);
             shared.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
@@ -258,12 +231,6 @@ fn serve(mut stream: &UnixStream, shared: &Shared) -> std::io::Result<()> {
                 return Ok(());
             }
             Reply::Raw(bytes) => return stream.write_all(&bytes),
-            Reply::HangUp(time) => {
-                // Waits for nothing: this is how slow it is.
-                thread::sleep(time);
-                return Ok(());
-            }
-            Reply::Exactly(bytes) => stream.write_all(&bytes)?,
         }
     }
     Ok(())

@@ -1,10 +1,9 @@
-//! One conversation with one engine: few questions, one limit of time for all of them, and failures that name the
-//! engine, its socket and the step.
+//! One session with one engine: few requests, one time limit for all of them, and failures that name the engine, its
+//! socket and the step.
 
-use crate::connection::{BYTES_MAX, Connection};
-use crate::container::{self, Bound, Container, NamedVolume, shown};
+use crate::connection::{BYTES_MAX, client};
+use crate::container::{self, Container, ContainerMount, NamedVolume, shown};
 use crate::engine::Engine;
-use crate::line::{Line, client};
 use crate::listing::Listing;
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListVolumesOptions};
@@ -18,37 +17,42 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How much of what an engine says of its own failure is kept.
+/// How much of an engine's own error message is kept.
 const REASON_CHARACTERS_MAX: usize = 300;
-/// How long a state that passes is given to pass.
+/// The pause before a container's transient state is queried again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Which part of its time a conversation waits for a list that others share: an engine that takes longer is asked for
-/// several at once.
+/// Which part of its time a session waits for a list that is shared: an engine that takes longer is asked for several at
+/// once.
 const PATIENCE_SHARE: u32 = 10;
-/// What bollard says of a container whose state is none of Docker's.
+/// Bollard's error for a container state that is none of Docker's.
 const NO_STATE_OF_DOCKERS: &str = "unknown variant";
 
-/// What is kept of an engine from one conversation to the next.
+/// What is kept of an engine from one session to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Acquaintance {
-    /// The version of the API that was agreed on. To agree on one takes an engine longer than all other answers
+pub(crate) struct EngineState {
+    /// The version of the API that was agreed on. To agree on one takes an engine longer than all other requests
     /// together: Docker starts programs of its own for that.
     version: Mutex<Option<ClientVersion>>,
-    line: Line,
     listing: Listing,
 }
 
-impl Acquaintance {
+impl EngineState {
     fn version(&self) -> MutexGuard<'_, Option<ClientVersion>> {
         self.version.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A conversation with an engine that answers.
-pub(crate) struct Conversation<'a> {
-    talk: Talk<'a>,
-    version: ClientVersion,
-    /// Whether the version was agreed on in an earlier conversation.
+/// A session with an engine that answers.
+pub(crate) struct Session<'a> {
+    engine: &'a Engine,
+    state: &'a EngineState,
+    limit: Duration,
+    until: Instant,
+    /// How much may still be read from the engine.
+    bytes_left: Arc<AtomicUsize>,
+    /// `None` until a version is agreed on.
+    version: Option<ClientVersion>,
+    /// Whether the version was agreed on in an earlier session.
     remembered: bool,
 }
 
@@ -60,47 +64,58 @@ pub(crate) struct LocalVolume {
     pub(crate) device: Option<String>,
 }
 
-/// What only inspecting tells.
+/// What is known of a container by inspecting it only.
 pub(crate) struct Inspected {
     /// The container's first process, if it runs.
     pub(crate) process: Option<i64>,
-    /// What it has bound.
-    pub(crate) bound: Vec<Bound>,
+    pub(crate) mounts: Vec<ContainerMount>,
 }
 
-impl<'a> Conversation<'a> {
-    /// Agrees with `engine` on a version of its API, unless one is known. From now on it has `limit` for all answers.
+impl<'a> Session<'a> {
+    /// Agrees with `engine` on a version of its API, unless one is known. From now on it has `limit` for all requests.
     pub(crate) async fn begin(
         engine: &'a Engine,
-        known: &'a Acquaintance,
+        state: &'a EngineState,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        let talk = Talk {
+        let version = *state.version();
+        let mut session = Self {
             engine,
-            known,
+            state,
             limit,
             until: Instant::now() + limit,
             bytes_left: Arc::new(AtomicUsize::new(BYTES_MAX)),
+            version,
+            remembered: version.is_some(),
         };
-        let version = *known.version();
-        Ok(match version {
-            Some(version) => Self { talk, version, remembered: true },
-            None => Self { version: talk.agree().await?, talk, remembered: false },
-        })
+        if !session.remembered {
+            session.agree().await?;
+        }
+        Ok(session)
     }
 
-    /// Every container, in whatever state. It is the first question, and who asks it at the same time shares its
-    /// answer.
+    async fn agree(&mut self) -> Result<(), Failure> {
+        self.version = None;
+        self.remembered = false;
+        *self.state.version() = None;
+        let agree = |docker: Docker| async { Ok(docker.negotiate_version().await?.client_version()) };
+        self.version = Some(self.ask("agree on an API version", agree).await?);
+        *self.state.version() = self.version;
+        Ok(())
+    }
+
+    /// Every container, in whatever state. This is the first request, and its result is shared with all who make it at
+    /// the same time.
     pub(crate) async fn containers(&mut self) -> Result<Vec<Container>, Failure> {
-        let (known, patience) = (self.talk.known, self.talk.limit / PATIENCE_SHARE);
-        let listed = known.listing.fresh(self.list(), patience).await?;
-        // Whoever has listed may have agreed on another version.
-        let agreed = *known.version();
-        self.version = agreed.unwrap_or(self.version);
+        let (state, patience) = (self.state, self.limit / PATIENCE_SHARE);
+        let listed = state.listing.fresh(self.list(), patience).await?;
+        // The caller that has listed may have agreed on another version.
+        let agreed = *state.version();
+        self.version = agreed.or(self.version);
         Ok(listed)
     }
 
-    /// Here it shows when the engine was replaced by one that does not know the version that was agreed on before.
+    /// If the engine was replaced by one that does not know the version that was agreed on before, that shows here.
     async fn list(&mut self) -> Result<Vec<Container>, Failure> {
         let options = &ListContainersOptions { all: true, ..Default::default() };
         let remembered = self.remembered;
@@ -113,8 +128,7 @@ impl<'a> Conversation<'a> {
         if let Some(listed) = self.ask("list containers", list).await? {
             return Ok(listed.into_iter().map(Container::listed).collect());
         }
-        self.version = self.talk.agree().await?;
-        self.remembered = false;
+        self.agree().await?;
         Box::pin(self.list()).await
     }
 
@@ -128,13 +142,13 @@ impl<'a> Conversation<'a> {
         let volumes = listed.volumes.unwrap_or_default().into_iter().map(|mut volume| {
             let device = volume.options.remove("device");
             let normal = |path: String| crate::path::normal(&path);
-            let place = LocalVolume { source: normal(volume.mountpoint), device: device.and_then(normal) };
-            (volume.name, place)
+            let local = LocalVolume { source: normal(volume.mountpoint), device: device.and_then(normal) };
+            (volume.name, local)
         });
         Ok(volumes.collect())
     }
 
-    /// More about the container `id`; `None` when it has gone since it was listed.
+    /// More about the container `id`; `None` when it was removed since it was listed.
     pub(crate) async fn inspect(&self, id: &str) -> Result<Option<Inspected>, Failure> {
         let inspect = |docker: Docker| async move {
             match docker.inspect_container(id, None::<InspectContainerOptions>).await {
@@ -146,24 +160,25 @@ impl<'a> Conversation<'a> {
         let response = self.ask("inspect a container", inspect).await?;
         Ok(response.map(|response| {
             let process = response.state.as_ref().and_then(|state| state.pid).filter(|process| *process > 0);
-            Inspected { process, bound: container::inspected(response) }
+            Inspected { process, mounts: container::inspected(response) }
         }))
     }
 
-    /// The result of `work` of this host on what the engine said, if it comes in time.
+    /// The result of this host's own `work` on the engine's answers, if it comes in time.
     pub(crate) async fn wait<T>(
         &self,
         step: &'static str,
         work: impl Future<Output = T>,
     ) -> Result<T, Failure> {
-        timeout_at(self.talk.until, work).await.map_err(|_| self.talk.too_late(step))
+        timeout_at(self.until, work).await.map_err(|_| self.too_late(step))
     }
 
-    /// The failure of `step` of this host's own work on what the engine said.
-    pub(crate) fn broken(&self, step: &'static str, error: std::io::Error) -> Failure {
-        self.talk.failure(step, "cannot be asked to the end").caused_by(error)
+    /// The failure of `step` of this host's own work on the engine's answers.
+    pub(crate) fn unfinished(&self, step: &'static str, error: std::io::Error) -> Failure {
+        self.failure(step, "could not be asked about everything").caused_by(error)
     }
 
+    /// The answer to `request`, which changes nothing: it is sent again as long as the answer names a transient state.
     async fn ask<T, Answer>(
         &self,
         step: &'static str,
@@ -172,73 +187,24 @@ impl<'a> Conversation<'a> {
     where
         Answer: Future<Output = Result<T, Error>>,
     {
-        self.talk.ask(step, Some(self.version), request).await
-    }
-}
-
-/// Whom is talked to, and within which limits.
-struct Talk<'a> {
-    engine: &'a Engine,
-    known: &'a Acquaintance,
-    limit: Duration,
-    until: Instant,
-    bytes_left: Arc<AtomicUsize>,
-}
-
-impl Talk<'_> {
-    /// The version of the API that both know, from now on known to be agreed on.
-    async fn agree(&self) -> Result<ClientVersion, Failure> {
-        *self.known.version() = None;
-        let agree = |docker: Docker| async { Ok(docker.negotiate_version().await?.client_version()) };
-        let version = self.ask("agree on an API version", None, agree).await?;
-        *self.known.version() = Some(version);
-        Ok(version)
-    }
-
-    /// The answer to `request`, which only asks: it is asked again as long as the answer names a state that passes,
-    /// and once where the connection of an earlier question turns out to be dead.
-    async fn ask<T, Answer>(
-        &self,
-        step: &'static str,
-        version: Option<ClientVersion>,
-        request: impl Fn(Docker) -> Answer,
-    ) -> Result<T, Failure>
-    where
-        Answer: Future<Output = Result<T, Error>>,
-    {
-        let mut left = self.known.line.take(self.engine.socket(), &self.bytes_left);
+        let client = || client(self.engine.socket(), &self.bytes_left, self.version);
         loop {
-            let connection = match left.take() {
-                Some(connection) => connection,
-                None => self.connect().await?,
-            };
-            let answer = async { request(client(&connection, version)?).await };
-            match timeout_at(self.until, answer).await {
-                Ok(Ok(answer)) => {
-                    // What cannot be kept in time is closed: the answer has come all the same.
-                    let _ = timeout_at(self.until, self.known.line.keep(connection)).await;
-                    return Ok(answer);
+            match timeout_at(self.until, async { request(client()?).await }).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if is_transient(&error) && Instant::now() + PAUSE < self.until => {
+                    sleep(PAUSE).await;
                 }
-                Ok(Err(_)) if connection.was_stale() => {}
-                Ok(Err(error)) if passes(&error) && Instant::now() + PAUSE < self.until => sleep(PAUSE).await,
                 Ok(Err(error)) => return Err(self.failed(step, &error)),
                 Err(_) => return Err(self.too_late(step)),
             }
         }
     }
 
-    async fn connect(&self) -> Result<Arc<Connection>, Failure> {
-        const STEP: &str = "connect";
-        let connecting = Connection::open(self.engine.socket(), Arc::clone(&self.bytes_left));
-        match timeout_at(self.until, connecting).await {
-            Ok(Ok(connection)) => Ok(Arc::new(connection)),
-            Ok(Err(error)) => Err(self.failure(STEP, "cannot be reached").caused_by(error)),
-            Err(_) => Err(self.too_late(STEP)),
-        }
-    }
-
     fn failed(&self, step: &'static str, error: &Error) -> Failure {
         let (what, reason) = match error {
+            Error::IOError { err } => {
+                return self.failure("connect", "cannot be reached").caused_by(err.to_string());
+            }
             Error::DockerResponseServerError { status_code, message } => {
                 ("refuses to answer", format!("status {status_code}: {message}"))
             }
@@ -261,9 +227,9 @@ impl Talk<'_> {
     }
 }
 
-/// Whether the answer may be understood when it is asked for again: before version 6 Podman lists a container
-/// that is just ending as `stopped`, and bollard takes a list with a state that Docker does not have for no list.
-fn passes(error: &Error) -> bool {
+/// Whether the answer may be understood when the request is sent again: before version 6 Podman lists a container that is
+/// just ending as `stopped`, and bollard rejects a list with a state that Docker does not have.
+fn is_transient(error: &Error) -> bool {
     matches!(error, Error::JsonDataError { message, .. } if message.starts_with(NO_STATE_OF_DOCKERS))
 }
 
@@ -281,7 +247,7 @@ fn chain(error: &Error) -> String {
     text
 }
 
-/// `text` on one line, and not longer than anybody reads.
+/// `text` on one line, cut to [`REASON_CHARACTERS_MAX`].
 fn short(text: &str) -> String {
     let mut short: String = text.trim().chars().take(REASON_CHARACTERS_MAX).flat_map(shown).collect();
     if text.trim().chars().count() > REASON_CHARACTERS_MAX {
