@@ -1,4 +1,4 @@
-//! Topics: their configurable words, and the topic of each kind of message.
+//! Topics: which fixed words they have, and which topic says what.
 
 use crate::shown;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -11,16 +11,19 @@ use dvs_domain::names::{NodeName, SenderId};
 pub struct TopicWords {
     /// The first word of every topic.
     pub docker: String,
-    /// Precedes the kind of a job.
+    /// What a node's jobs are about.
     pub volumes: String,
+    /// The leaf for create jobs.
     pub create: String,
+    /// The leaf for delete jobs.
     pub delete: String,
-    /// Takes the place of a node's name in the topics of senders.
+    /// What stands in a node's place in topics of senders.
     pub sip: String,
+    /// The leaf for answers.
     pub jobs: String,
-    /// The leaf below `jobs` for failures.
+    /// The leaf below `jobs` for jobs that broke.
     pub failed: String,
-    /// The leaf for presence.
+    /// The leaf for an agent's presence.
     pub agent: String,
 }
 
@@ -112,6 +115,7 @@ impl Topics {
         Ok(Self { words, node })
     }
 
+    /// The node.
     #[must_use]
     pub fn node(&self) -> &NodeName {
         &self.node
@@ -123,26 +127,26 @@ impl Topics {
         format!("{}/#", self.volumes())
     }
 
-    /// The topic for jobs of `kind`.
+    /// Where a job of `kind` goes.
     #[must_use]
     pub fn job_topic(&self, kind: JobKind) -> String {
         format!("{}/{}", self.volumes(), self.leaf(kind))
     }
 
-    /// The topic for `PENDING` and `DONE` to `sender`, and for nothing else.
+    /// Where `PENDING` and `DONE` for `sender` go, and nothing else ever.
     #[must_use]
     pub fn answers(&self, sender: &SenderId) -> String {
         let TopicWords { docker, sip, jobs, .. } = &self.words;
         format!("{docker}/{sip}/{sender}/{jobs}")
     }
 
-    /// The topic for failures to `sender`.
+    /// Where `sender` is told why there will be no `DONE`.
     #[must_use]
     pub fn failures(&self, sender: &SenderId) -> String {
         format!("{}/{}", self.answers(sender), self.words.failed)
     }
 
-    /// The topic for the agent's presence.
+    /// Where the agent says that it is there.
     #[must_use]
     pub fn presence(&self) -> String {
         format!("{}/{}/{}", self.words.docker, self.node, self.words.agent)

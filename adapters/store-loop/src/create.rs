@@ -33,7 +33,11 @@ pub(crate) fn create_to_attach(
     volume: &Volume,
 ) -> Result<(Created, Option<Source>), Failure> {
     let (created, bound) = make(shared, volume, sources::bind_new)?;
-    Ok((created, bound.map(|bound| shared.sources.give(&volume.spec.id.name, bound))))
+    let source = bound.map(|bound| {
+        shared.loops.refresh();
+        shared.sources.give(&volume.spec.id.name, bound)
+    });
+    Ok((created, source))
 }
 
 /// Makes `volume` exist, and does `before` with its image before it does.

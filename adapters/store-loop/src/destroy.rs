@@ -34,7 +34,7 @@ pub(crate) fn destroy(shared: &Shared, name: &VolumeName) -> Result<Destroyed, F
     let image = volume.open_image().map_err(failed)?;
     let file = BackingFile::of(&image).map_err(failed)?;
     step::failpoint("loop.hold")?;
-    let held = hold(&id, file, shared.sources.is_kept(name))?;
+    let held = hold(shared, &id, file, shared.sources.is_kept(name))?;
     let staged = Staged::decide(&folders, name, volume.folder)?;
     shared.promises.release(name);
     remove(&folders, &staged, &id);
@@ -60,11 +60,16 @@ fn refuse_foreign_files(id: &VolumeId, volume: &SoundVolume) -> Result<(), Failu
 
 /// Every loop device of the image, each held so that nobody can mount it. Where it `was_attached` there is one at most:
 /// who bound it to another meanwhile may be reading a copy of it.
-fn hold(id: &VolumeId, file: BackingFile, was_attached: bool) -> Result<Vec<ExclusiveDevice>, Failure> {
+fn hold(
+    shared: &Shared,
+    id: &VolumeId,
+    file: BackingFile,
+    was_attached: bool,
+) -> Result<Vec<ExclusiveDevice>, Failure> {
     let failed = |errno| step::failed("hold", "cannot see what uses the volume", errno);
     let until = Instant::now() + Duration::from_millis(BUSY_MILLISECONDS_MAX);
     let mut held = Vec::new();
-    let found = device::find(file).map_err(failed)?;
+    let found = shared.loops.find(file).map_err(failed)?;
     if was_attached && found.len() > 1 {
         return Err(sources::bound_at_once(id, &found).at_step("hold"));
     }

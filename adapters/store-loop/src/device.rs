@@ -149,6 +149,14 @@ pub(crate) fn all() -> rustix::io::Result<Vec<(u32, BackingFile)>> {
     Ok(all)
 }
 
+/// What device `number` is bound to now, if to anything.
+pub(crate) fn backing_file(number: u32) -> rustix::io::Result<Option<BackingFile>> {
+    if !is_bound(number) {
+        return Ok(None);
+    }
+    Ok(open_bound(number)?.map(|(_, file)| file))
+}
+
 /// Device `number`, if it is bound to `file`.
 ///
 /// # Errors

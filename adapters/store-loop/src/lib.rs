@@ -7,16 +7,17 @@
 //!
 //! It knows nothing of mount points, jobs, or users of a volume other than the kernel.
 
-mod bindings;
 mod check;
 mod command;
 mod create;
 mod destroy;
 pub mod device;
+mod device_events;
 mod entry;
 mod folders;
 mod format;
 mod locks;
+mod loop_index;
 mod owner;
 mod program;
 mod promises;
@@ -29,13 +30,13 @@ mod superblock;
 mod template;
 
 use async_trait::async_trait;
-use bindings::Bindings;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::{Created, Destroyed, Source, TakenBack, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume, VolumeId};
 use folders::{IMAGE, Root};
 use locks::NameLocks;
+use loop_index::LoopIndex;
 use promises::Promises;
 use rustix::fs::{AtFlags, statat};
 use settings::Settings;
@@ -65,7 +66,7 @@ struct Shared {
     root: Root,
     promises: Arc<Promises>,
     templates: Templates,
-    bindings: Bindings,
+    loops: LoopIndex,
     sources: Sources,
 }
 
@@ -87,7 +88,7 @@ impl LoopStore {
             root,
             promises,
             templates: Templates::default(),
-            bindings: Bindings::default(),
+            loops: LoopIndex::default(),
             sources: Sources::default(),
         };
         Ok(Self { shared: Arc::new(shared), locks: Arc::default() })

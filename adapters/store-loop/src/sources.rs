@@ -104,7 +104,7 @@ fn file_system_of(image: &OwnedFd, recorded: FileSystem) -> Result<FileSystem, F
 }
 
 fn found_device(id: &VolumeId, shared: &Shared, file: BackingFile) -> Result<Option<LoopDevice>, Failure> {
-    let found = shared.bindings.of(file);
+    let found = shared.loops.find(file);
     let found =
         found.map_err(|errno| step::failed("attach", "cannot see what the image is bound to", errno))?;
     match found.as_slice() {

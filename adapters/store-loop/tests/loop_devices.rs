@@ -211,6 +211,31 @@ async fn loop_what_others_bind_besides_while_a_volume_is_attached_keeps_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn loop_what_others_bind_is_found_also_after_more_events_than_the_kernel_queues() {
+    /// Each causes several events, and by default about 160 fit into a socket's queue.
+    const BOUND_MEANWHILE: usize = 200;
+    if !support::can_run("loop_what_others_bind_is_found_also_after_more_events_than_the_kernel_queues") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume("a")).await.unwrap();
+    let source = store.source(&named("a")).await.unwrap();
+    let other = image(&place.folder.path().join("other"));
+    let second = ByHand::to_a_free_device(&["--read-only"], &place.image("a"));
+    for _ in 0..BOUND_MEANWHILE {
+        drop(device::attach(&other).unwrap());
+    }
+    let third = ByHand::to_a_free_device(&["--read-only"], &place.image("a"));
+    let refused = store.destroy(&named("a")).await.unwrap_err();
+    let devices = [device_of(&source).0.display().to_string(), second.0.clone(), third.0.clone()];
+    assert!(devices.iter().all(|device| refused.to_string().contains(device)), "{refused}");
+    drop((second, third));
+    support::wait_until("both are free", || device::find(file_of(&place.image("a"))).unwrap().len() == 1);
+    assert_eq!(store.destroy(&named("a")).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn loop_a_device_that_another_image_has_now_is_no_source() {
     if !support::can_run("loop_a_device_that_another_image_has_now_is_no_source") {
         return;
