@@ -35,6 +35,7 @@ enum Store {
     Fake,
 }
 
+/// What came of all runs.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) runs: Vec<Features>,
@@ -82,6 +83,7 @@ impl Display for Store {
     }
 }
 
+/// Runs the features by themselves.
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let report = run(workspace, options)?;
     println!();

@@ -1,7 +1,7 @@
 //! What the machine really has: mounts, loop devices, files. Read from `/proc` and `/sys`, never asked of DVS.
 
 use crate::process::text;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsString;
 use std::fs;
@@ -99,14 +99,16 @@ pub fn release_below(folder: &Path) -> Result<()> {
             .with_context(|| format!("cannot unmount {}", mount.point.display()))?;
     }
     let until = Instant::now() + RELEASE_LIMIT;
-    while let Some(found) = loops_below(folder)?.first() {
-        // The kernel frees most of them by itself, and may do so between these lines.
-        let detached = text("losetup", [Path::new("-d"), &found.device]);
+    loop {
+        let left = loops_below(folder)?;
+        let Some(first) = left.first() else { return Ok(()) };
         if until <= Instant::now() {
-            return detached.map(drop).with_context(|| format!("{} stays", found.device.display()));
+            bail!("{} and {} more stay bound", first.device.display(), left.len() - 1);
         }
+        // The kernel frees most of them by itself, and may do so between these lines.
+        let devices = left.iter().map(|found| found.device.as_path());
+        let _may_be_free = text("losetup", [Path::new("-d")].into_iter().chain(devices));
     }
-    Ok(())
 }
 
 /// What `path` is for process `of`, which may see other mounts than this one.

@@ -31,6 +31,7 @@ struct Seen {
     steps_not_run: usize,
 }
 
+/// What the last line says.
 pub(crate) struct Counts {
     scenarios: [usize; 3],
     steps: [usize; 3],
@@ -120,6 +121,7 @@ impl Counts {
         !self.ran_nothing() && self.scenarios[1] == 0 && self.steps[1] == 0
     }
 
+    /// Whether nothing ran.
     pub(crate) fn ran_nothing(&self) -> bool {
         self.scenarios[0] + self.scenarios[1] == 0 || self.steps[0] + self.steps[1] == 0
     }

@@ -101,6 +101,7 @@ async fn told_to_stop() -> Result<()> {
     }
 }
 
+/// Runs what the selection takes.
 async fn perform(options: Options, selection: Arc<Selection>) -> count::Counts {
     let takes = Arc::clone(&selection);
     let features = Path::new(env!("CARGO_MANIFEST_DIR")).join(FEATURES);

@@ -8,7 +8,7 @@ use dvs_trials::machine::{self, Mount};
 use dvs_trials::process;
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -33,6 +33,7 @@ impl World {
         Ok(mount)
     }
 
+    /// The image behind a mount.
     pub(crate) fn image_behind(&self, mount: &Mount) -> Result<PathBuf> {
         let loops = machine::loops_below(&self.folder)?;
         let behind = loops.into_iter().find(|found| found.device == mount.source);

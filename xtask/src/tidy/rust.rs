@@ -13,6 +13,7 @@ const UNSAFE_MODULES: &[&str] = &[
     "adapters/mount-linux/src/mount_attributes.rs",
     "adapters/mountinfo/src/system_calls.rs",
     "adapters/store-nfs/src/testing/counting.rs",
+    "apps/dvs-trials/src/bench/loop_control.rs",
 ];
 
 /// How the names of concrete stores begin.

@@ -1,5 +1,5 @@
-//! The agent's settings: flags over environment over file over defaults. All problems are reported at once, before
-//! anything is changed.
+//! The agent's settings: flags over environment over file over defaults. Every problem is told at once, before
+//! anything is touched.
 
 mod file;
 mod flags;
@@ -21,14 +21,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use url::Url;
 
-/// The configuration file, unless a flag names another.
+/// Where the configuration is looked for when no flag names it.
 pub const CONFIG_FILE: &str = "/etc/dvs/dvs.toml";
-/// The state folder, unless `--state` names another.
+/// Where the agent keeps what it must remember.
 pub const STATE_FOLDER: &str = "/var/lib/dvs";
-/// The agent's socket, unless `--state` moves it.
+/// Where the agent answers the command line, unless `--state` moves it.
 pub const SOCKET: &str = "/run/dvs/agent.sock";
 
-/// Maximum time-out for container engines, in seconds: a sender waits for them.
+/// How long a container engine may be given to answer, in seconds: a sender waits for it.
 const ENGINE_SECONDS: RangeInclusive<u64> = 1..=30;
 
 /// The longest path of a Unix socket, in bytes: `sun_path` has 108, and ends with a zero.
@@ -37,49 +37,62 @@ const SOCKET_BYTES_MAX: usize = 107;
 /// Everything that is configured about a run of the agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Optional: only commands that take or send jobs need it.
+    /// Where jobs come from, if that is configured: only commands that take or send jobs need it.
     pub broker: Option<BrokerChoice>,
+    /// The MQTT client id.
     pub client_id: String,
     /// User and password for the broker.
     pub credentials: Option<Credentials>,
+    /// Certificates for encrypted connections.
     pub tls: TlsFiles,
-    /// MQTT keep-alive, in seconds.
+    /// How often the broker hears of an idle agent, in seconds.
     pub keep_alive_seconds: u16,
+    /// The topics of this node.
     pub topics: Topics,
+    /// Where the journal is.
     pub state: PathBuf,
-    /// The agent's socket.
+    /// Where the agent answers the command line.
     pub socket: PathBuf,
     /// The stores, the default one first.
     pub stores: Vec<(StoreName, Url)>,
+    /// Where jobs may mount.
     pub roots: AllowedRoots,
+    /// Who is asked for containers.
     pub engines: EngineSettings,
+    /// The ledger's limits.
     pub limits: Limits,
+    /// The engine's limits.
     pub engine_limits: EngineLimits,
 }
 
+/// Where jobs come from.
 #[derive(Clone, Debug)]
 pub enum BrokerChoice {
+    /// A broker somewhere.
     At(BrokerUrl),
-    /// The embedded broker, listening there.
+    /// A broker inside the agent, listening there.
     Embedded(SocketAddr),
 }
 
-/// Container engines that are asked for the users of a volume.
+/// Which container engines are asked who uses a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
+    /// Docker.
     pub docker: DockerChoice,
     /// The socket of Podman's API, if it is asked.
     pub podman: Option<PathBuf>,
-    /// Time-out of an engine for all queries of one job, in seconds.
+    /// How long an engine has for all that is asked of it for one job, in seconds.
     pub seconds: u64,
 }
 
+/// Where Docker is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DockerChoice {
-    /// At its default socket, once it is there.
+    /// At its usual place, once it is there.
     Usual,
-    /// At this socket; it has to answer.
+    /// There, and it has to answer.
     At(PathBuf),
+    /// Nowhere.
     Nowhere,
 }
 
@@ -95,16 +108,19 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// What of the environment counts.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `MQTT_USER`.
     pub user: Option<String>,
     /// `MQTT_PASSWORD`.
     pub password: Option<String>,
+    /// The host's name.
     pub host_name: String,
 }
 
 impl Environment {
+    /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -114,13 +130,13 @@ impl Environment {
 }
 
 impl Settings {
-    /// Address, credentials and certificates for the broker at `url`.
+    /// What it takes to connect to the broker at `url`.
     #[must_use]
     pub fn access(&self, url: BrokerUrl) -> BrokerAccess {
         BrokerAccess { broker: url, credentials: self.credentials.clone(), tls: self.tls.clone() }
     }
 
-    /// Resolves all settings. A broker may be absent.
+    /// Settles everything. A broker may be absent.
     ///
     /// # Errors
     /// All problems at once.
@@ -131,7 +147,7 @@ impl Settings {
         settings.filter(|_| problems.is_empty()).ok_or(Problems(problems))
     }
 
-    /// Resolves all settings, for commands that take or send jobs.
+    /// Settles everything for whoever takes or sends jobs.
     ///
     /// # Errors
     /// All problems at once: also that no broker is named.
@@ -153,8 +169,8 @@ impl Settings {
     }
 }
 
-/// The socket of the agent that is configured by the file `config` (by default the usual one, if it is there), unless
-/// `state` names its state folder.
+/// Where the agent answers the command line that is configured by the file `config` (or the usual one, if it is
+/// there) unless `state` names its state folder.
 ///
 /// # Errors
 /// All that is wrong with the file.

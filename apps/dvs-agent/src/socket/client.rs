@@ -1,4 +1,4 @@
-//! The socket's client, for the command line.
+//! The command line's end of the socket.
 
 use super::view::FailureView;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -19,23 +19,27 @@ const ANSWER_SECONDS_MAX: u64 = 30;
 /// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
+    /// Nobody listens there.
     #[error("cannot reach the agent at `{}`", path.display())]
     Unreachable {
+        /// The socket.
         path: PathBuf,
+        /// Why.
         #[source]
         source: io::Error,
     },
     /// The agent answered with a failure.
     #[error("{}", .0.error)]
     Failed(FailureView),
-    /// The response cannot be parsed.
+    /// What came is no answer of an agent.
     #[error("the agent's answer cannot be read: {0}")]
     Garbled(String),
+    /// Nothing came in time.
     #[error("the agent gave no answer within {ANSWER_SECONDS_MAX} s")]
     TooSlow,
 }
 
-/// Sends a `GET` for `path` to the agent at `socket`.
+/// Asks the agent at `socket` for `path`.
 ///
 /// # Errors
 /// See [`SocketError`].
@@ -43,7 +47,7 @@ pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, So
     ask_in_time(socket, Method::GET, path).await
 }
 
-/// Sends a `POST` for `path` to the agent at `socket`.
+/// Tells the agent at `socket` to do what `path` says.
 ///
 /// # Errors
 /// See [`SocketError`].

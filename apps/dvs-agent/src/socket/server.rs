@@ -1,4 +1,4 @@
-//! The socket's server, in the agent.
+//! The agent's end of the socket.
 
 use super::view::{self, FailureView, VolumeView};
 use axum::extract::{Path, State};
@@ -16,19 +16,23 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use tokio::net::UnixListener;
 
-/// The state of the agent.
+/// What the agent says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
+    /// Its version.
     pub version: String,
+    /// Its process id.
     pub process: u32,
+    /// Its node.
     pub node: String,
+    /// Its stores, the default first.
     pub stores: Vec<String>,
     /// Whether the broker is connected ([`Status::CONNECTED`]), or why not.
     pub broker: String,
 }
 
 impl Status {
-    /// The value of `broker` while it is connected.
+    /// What it says of a broker that is connected.
     pub const CONNECTED: &str = "connected";
 
     /// Whether jobs arrive and answers leave.
@@ -38,6 +42,7 @@ impl Status {
     }
 }
 
+/// What the socket shows.
 #[derive(Clone)]
 struct Shown {
     stores: Arc<StoreRegistry>,
@@ -121,7 +126,7 @@ async fn find(shown: &Shown, store: Option<&str>, name: &str) -> Result<VolumeVi
         .ok_or_else(|| Failure::new(FailureCode::NotFound, format!("no volume is called `{name}`")))
 }
 
-/// Removes the claims of a node that an operator knows to be dead.
+/// An operator knows that a node is dead: what it has said about a volume is taken away.
 async fn release(
     State(shown): State<Shown>,
     Path((store, name, node)): Path<(String, String, String)>,

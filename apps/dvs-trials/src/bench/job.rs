@@ -6,19 +6,21 @@ use crate::client::{Client, Message, Retain};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The contract promises an answer within 110 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(110);
-/// The size of the volumes that only count, in MiB.
-const SMALL: u64 = 16;
-/// How many of the volumes that only count are asked for at once: fewer than an agent lets wait.
+/// The size in MiB of volumes that are made only to be many.
+pub(super) const SMALL: u64 = 16;
+/// How many volumes are requested at once: fewer than an agent lets wait.
 const AT_ONCE: u32 = 100;
 
 pub(super) struct Jobs {
     senders: Vec<Client>,
+    /// The agent's node, which begins the names of the senders.
     node: String,
     mounts: PathBuf,
     size: u64,
@@ -35,8 +37,9 @@ impl Jobs {
     ) -> Result<Self> {
         let mut senders = Vec::new();
         for lane in 0..plan.lanes {
-            let filter = format!("docker/sip/{}/#", sender_id(lane as usize));
-            senders.push(Client::connect(broker, &format!("bench-{lane}"), &[filter]).await?);
+            let sender = sender_id(node, lane as usize);
+            let filter = format!("docker/sip/{sender}/#");
+            senders.push(Client::connect(broker, &sender, &[filter]).await?);
         }
         Ok(Self { senders, node: node.to_owned(), mounts, size: plan.size, number: AtomicU64::new(0) })
     }
@@ -55,14 +58,14 @@ impl Jobs {
         futures::future::try_join_all(lanes).await.map(drop)
     }
 
-    /// Makes `count` volumes that stay.
-    pub(super) async fn make_many(&self, count: u32) -> Result<()> {
-        self.many(count, "create", Some(SMALL)).await
+    /// Makes the volumes of these numbers, each of `size` MiB.
+    pub(super) async fn make_many(&self, numbers: Range<u32>, size: u64) -> Result<()> {
+        self.many(numbers, "create", Some(size)).await
     }
 
     /// Deletes them again.
-    pub(super) async fn delete_many(&self, count: u32) -> Result<()> {
-        self.many(count, "delete", None).await
+    pub(super) async fn delete_many(&self, numbers: Range<u32>) -> Result<()> {
+        self.many(numbers, "delete", None).await
     }
 
     async fn pair(&self, lane: usize, name: &str) -> Result<(Duration, Duration)> {
@@ -80,9 +83,9 @@ impl Jobs {
         Ok(begun.elapsed())
     }
 
-    async fn many(&self, count: u32, kind: &str, size: Option<u64>) -> Result<()> {
+    async fn many(&self, numbers: Range<u32>, kind: &str, size: Option<u64>) -> Result<()> {
         let sender = &self.senders[0];
-        let names: Vec<_> = (0..count).map(|number| format!("many-{number}")).collect();
+        let names: Vec<_> = numbers.map(|number| format!("many-{number}")).collect();
         for some in names.chunks(AT_ONCE as usize) {
             sender.forget();
             let mut sent = Vec::new();
@@ -98,7 +101,8 @@ impl Jobs {
 
     async fn send(&self, lane: usize, kind: &str, name: &str, size: Option<u64>) -> Result<String> {
         let id = self.number.fetch_add(1, Ordering::Relaxed).to_string();
-        let mut job = json!({ "job": id, "sipId": sender_id(lane), "mountPount": self.mounts.join(name) });
+        let sender = sender_id(&self.node, lane);
+        let mut job = json!({ "job": id, "sipId": sender, "mountPount": self.mounts.join(name) });
         if let Some(size) = size {
             job["volumeSize"] = Value::from(size);
         }
@@ -122,6 +126,6 @@ impl Jobs {
     }
 }
 
-fn sender_id(lane: usize) -> String {
-    format!("bench-sender-{lane}")
+fn sender_id(node: &str, lane: usize) -> String {
+    format!("{node}-sender-{lane}")
 }

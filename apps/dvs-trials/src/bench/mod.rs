@@ -1,14 +1,19 @@
 //! What the benchmark measures: the same volume made and deleted by a job through a real broker, by the
-//! specification's commands in a shell, and by the bare system calls. All in one run on one machine, in turn, so
-//! that whatever else the machine does hits all three. And how long it takes until all volumes are back after a reboot.
+//! specification's commands in a shell, by the bare system calls, and by another build of the agent if one is named.
+//! All in one run on one machine, in turn, so that whatever else the machine does affects all of them. Then how long
+//! it takes until all volumes are attached after a reboot, and what a volume costs on a node that has thousands.
 
 mod bare;
 mod boot;
 mod job;
+mod loop_control;
 mod report;
+mod scale;
 mod shell;
+mod verdict;
 
-pub use report::{Report, Verdict};
+pub use report::Report;
+pub use verdict::Verdict;
 
 use crate::agent::{self, Agent, Launch};
 use crate::broker::Mosquitto;
@@ -17,7 +22,7 @@ use crate::scratch::Scratch;
 use crate::wait::until;
 use anyhow::{Context, Result};
 use bare::Bare;
-use job::Jobs;
+use job::{Jobs, SMALL};
 use shell::Shell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +59,22 @@ pub struct Plan {
     /// How often that is measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub boot_rounds: u32,
+    /// Another build of `dvs`, which is measured in the same rounds
+    #[arg(long, value_name = "PROGRAM")]
+    pub against: Option<PathBuf>,
+    /// With how many attached volumes the cost of one is measured, in this order; the first is the one that the
+    /// others are compared with
+    #[arg(long, value_delimiter = ',', default_value = "100,1,1000,5000,100", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attached: Vec<u32>,
+    /// How often a volume is made and deleted beside so many
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
+    pub attached_rounds: u32,
+    /// How often an agent with so many is started again
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub restart_rounds: u32,
+    /// How many loop devices that are bound to nothing the host gets at the end
+    #[arg(long, default_value_t = 7000)]
+    pub idle_devices: u32,
     /// Only this
     #[arg(long, value_enum)]
     pub only: Option<Section>,
@@ -66,6 +87,8 @@ pub enum Section {
     Jobs,
     /// Volumes that come back after a reboot
     Boot,
+    /// What a volume costs beside thousands of others
+    Scale,
 }
 
 impl Plan {
@@ -80,21 +103,27 @@ impl Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Dvs,
+    /// By a job for the other build.
+    Against,
     Shell,
     Bare,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 3] = [Self::Dvs, Self::Shell, Self::Bare];
+    pub(crate) const COUNT: usize = 4;
+
+    /// Those that are measured.
+    pub(crate) fn all(plan: &Plan) -> impl DoubleEndedIterator<Item = Self> + use<> {
+        let has_against = plan.against.is_some();
+        [Self::Shell, Self::Against, Self::Dvs, Self::Bare]
+            .into_iter()
+            .filter(move |way| has_against || *way != Self::Against)
+    }
 
     /// All of them in the order of `round`: each other time the other way round, so that none always comes after the
-    /// same, and those that are closest to each other follow each other: the machine has the same speed for both.
-    fn in_round(round: u32) -> [Self; 3] {
-        let mut ways = [Self::Shell, Self::Dvs, Self::Bare];
-        if round % 2 == 1 {
-            ways.reverse();
-        }
-        ways
+    /// same, and those that are compared follow each other: the machine has the same speed for both.
+    fn in_round(round: u32, plan: &Plan) -> Vec<Self> {
+        if round % 2 == 1 { Self::all(plan).rev().collect() } else { Self::all(plan).collect() }
     }
 }
 
@@ -127,25 +156,77 @@ pub async fn run(plan: &Plan, scratch: &Scratch) -> Result<Report> {
     if plan.wants(Section::Boot) {
         report.boots(boot::measure(plan, &broker, scratch).await?);
     }
+    if plan.wants(Section::Scale) {
+        report.levels(scale::measure(plan, &broker, scratch).await?);
+    }
     Ok(report)
 }
 
-async fn measure_jobs(plan: &Plan, broker: &Mosquitto, scratch: &Scratch, report: &mut Report) -> Result<()> {
-    let (agent, launch) = start_agent(broker, &scratch.folder, "bench").await?;
-    let (idle, threads) = (resident_bytes(&agent)?, status_of(&agent, "Threads:")?);
+/// An agent that is measured, and who sends it jobs.
+struct Measured {
+    agent: Agent,
+    /// How many it had when it was idle.
+    threads: u64,
+    jobs: Jobs,
+    memory: Memory,
+}
 
-    let jobs = Jobs::connect(broker.address(), &launch.node, scratch.mounts.clone(), plan).await?;
+/// What an agent had in RAM, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) idle: u64,
+    pub(crate) idle_afterwards: u64,
+    pub(crate) with_volumes: u64,
+}
+
+impl Measured {
+    async fn start(
+        program: PathBuf,
+        name: &str,
+        broker: &Mosquitto,
+        place: &Place,
+        plan: &Plan,
+    ) -> Result<Self> {
+        let (agent, launch) = start_agent(program, broker, &place.images, name).await?;
+        let memory = Memory { idle: resident_bytes(&agent)?, ..Memory::default() };
+        let threads = status_of(&agent, "Threads:")?;
+        let jobs = Jobs::connect(broker.address(), &launch.node, place.mounts.clone(), plan).await?;
+        Ok(Self { agent, threads, jobs, memory })
+    }
+
+    async fn finish(mut self, plan: &Plan) -> Result<Memory> {
+        rest(&self.agent, self.threads).await?;
+        self.memory.idle_afterwards = resident_bytes(&self.agent)?;
+        self.jobs.make_many(0..plan.volumes, SMALL).await?;
+        self.memory.with_volumes = resident_bytes(&self.agent)?;
+        self.jobs.delete_many(0..plan.volumes).await?;
+        self.agent.stop().await?;
+        Ok(self.memory)
+    }
+}
+
+async fn measure_jobs(plan: &Plan, broker: &Mosquitto, scratch: &Scratch, report: &mut Report) -> Result<()> {
+    let dvs_place = place(scratch, "bench", plan)?;
+    let dvs = Measured::start(agent::program()?, "bench", broker, &dvs_place, plan).await?;
+    let against = match &plan.against {
+        Some(program) => {
+            let place = place(scratch, "against", plan)?;
+            Some(Measured::start(program.clone(), "against", broker, &place, plan).await?)
+        }
+        None => None,
+    };
+    let other = || against.as_ref().map(|against| &against.jobs).context("there is no other build");
     let (shell, bare) = (
         Arc::new(Shell::new(place(scratch, "shell", plan)?, plan.lanes)?),
         Arc::new(Bare::new(place(scratch, "bare", plan)?)?),
     );
-    report.idle(idle);
     for round in 0..plan.warm_up + plan.rounds {
-        for way in Way::in_round(round) {
+        for way in Way::in_round(round, plan) {
             let name = format!("alone-{round}");
             settle();
             let (create, delete) = match way {
-                Way::Dvs => jobs.alone(&name).await?,
+                Way::Dvs => dvs.jobs.alone(&name).await?,
+                Way::Against => other()?.alone(&name).await?,
                 Way::Shell => shell.alone(&name).await?,
                 Way::Bare => bare.alone(&name).await?,
             };
@@ -155,24 +236,24 @@ async fn measure_jobs(plan: &Plan, broker: &Mosquitto, scratch: &Scratch, report
         }
     }
     for round in 0..plan.lane_rounds {
-        for way in Way::in_round(round) {
+        for way in Way::in_round(round, plan) {
             let name = format!("lanes-{round}");
             settle();
             let begun = Instant::now();
             match way {
-                Way::Dvs => jobs.lanes(&name, plan).await?,
+                Way::Dvs => dvs.jobs.lanes(&name, plan).await?,
+                Way::Against => other()?.lanes(&name, plan).await?,
                 Way::Shell => shell.lanes(&name, plan).await?,
                 Way::Bare => bare.lanes(&name, plan).await?,
             }
             report.lanes(way, f64::from(plan.lanes * plan.pairs) / begun.elapsed().as_secs_f64());
         }
     }
-    rest(&agent, threads).await?;
-    report.idle_afterwards(resident_bytes(&agent)?);
-    jobs.make_many(plan.volumes).await?;
-    report.with_volumes(resident_bytes(&agent)?);
-    jobs.delete_many(plan.volumes).await?;
-    agent.stop().await
+    report.memory(Way::Dvs, dvs.finish(plan).await?);
+    if let Some(against) = against {
+        report.memory(Way::Against, against.finish(plan).await?);
+    }
+    Ok(())
 }
 
 fn place(scratch: &Scratch, name: &str, plan: &Plan) -> Result<Place> {
@@ -185,12 +266,17 @@ fn place(scratch: &Scratch, name: &str, plan: &Plan) -> Result<Place> {
 }
 
 /// Starts an agent with everything of it in `folder`, and waits until it is online. Gives how it was started, too.
-async fn start_agent(broker: &Mosquitto, folder: &Path, name: &str) -> Result<(Agent, Launch)> {
+async fn start_agent(
+    program: PathBuf,
+    broker: &Mosquitto,
+    folder: &Path,
+    name: &str,
+) -> Result<(Agent, Launch)> {
     const ONLINE_LIMIT: Duration = Duration::from_secs(30);
     let node = format!("{name}-{}", std::process::id());
     let store = folder.join("store");
     let launch = Launch {
-        program: agent::program()?,
+        program,
         broker: broker.address(),
         broker_in_environment: false,
         node: node.clone(),
