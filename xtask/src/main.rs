@@ -13,6 +13,7 @@ mod fuzz;
 mod image;
 mod kernel;
 mod machine;
+mod mutants;
 mod report;
 mod run;
 mod scene;
@@ -64,6 +65,8 @@ enum Command {
     },
     /// Feeds decoders with bytes that are changed in every way
     Fuzz(fuzz::Options),
+    /// Changes the domain and the core in small ways, and lists the changes that no test notices
+    Mutants(mutants::Options),
     /// Checks the house rules that no compiler knows
     Tidy,
 }
@@ -88,6 +91,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Crash { arguments } => crash::command(&workspace, &arguments),
         Command::Sim { arguments } => sim::command(&workspace, &arguments),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Mutants(options) => mutants::command(&workspace, &options),
         Command::Tidy => tidy::command(&workspace),
     }
 }
