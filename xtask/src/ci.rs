@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::counts::Tests;
 use crate::e2e::{self, Report};
-use crate::report::{Step, failed, list, verdict};
+use crate::report::{Step, failed, list, unexcused, verdict};
 use crate::workspace::Workspace;
 use crate::{crash, machine, run, sim, tidy};
 
@@ -31,6 +31,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
             machine::TLS,
             machine::CONTAINERS,
             machine::NFS_SERVER,
+            machine::UNITS,
         ])?;
     }
     let mut gate = Gate::default();
@@ -118,7 +119,13 @@ impl Gate {
         }
         let not_run = tests.not_run.len() + usize::from(crashes.not_run.is_some());
         let skipped = not_run as u64 + scenarios.not_run + tests.ignored;
-        let failed = failed(&self.steps, tests.failed + scenarios.failed);
+        let mut lacking = Vec::new();
+        if machine::is_complete() {
+            let all = tests.not_run.iter().map(String::as_str).chain(report.not_run());
+            lacking = unexcused(all.chain(crashes.not_run.as_deref()));
+            list("must run on this machine", &lacking);
+        }
+        let failed = failed(&self.steps, tests.failed + scenarios.failed) + lacking.len() as u64;
         println!("{} passed, {failed} failed, {skipped} skipped", tests.passed + scenarios.passed);
         if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

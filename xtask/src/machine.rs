@@ -36,8 +36,14 @@ pub(crate) const MOSQUITTO: &[Program] = &[
 ];
 
 /// What the optional feature `tls` builds with.
-pub(crate) const TLS: &[Program] =
-    &[program("pkg-config", "pkg-config"), program("/usr/include/openssl/ssl.h", "libssl-dev")];
+pub(crate) const TLS: &[Program] = &[
+    program("pkg-config", "pkg-config"),
+    program("/usr/include/openssl/ssl.h", "libssl-dev"),
+    program("openssl", "openssl"),
+];
+
+/// What checks the units for systemd.
+pub(crate) const UNITS: &[Program] = &[program("systemd-analyze", "systemd")];
 
 /// What runs in the containers of tests.
 pub(crate) const CONTAINERS: &[Program] = &[program("busybox", "busybox-static")];
@@ -67,6 +73,15 @@ pub(crate) fn is_root() -> bool {
     let mut ids = status.lines().filter_map(|line| line.strip_prefix("Uid:"));
     // The second of the four is the effective one.
     ids.next().and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+}
+
+/// Whether this machine has to have all that tests need: it is one of the gate's, and whatever lacks can be installed.
+pub(crate) fn is_complete() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true") && is_root() && is_debian()
+}
+
+fn is_debian() -> bool {
+    Path::new("/etc/debian_version").exists() && find("apt-get").is_some()
 }
 
 /// Why no loop device can be had, if so.
@@ -106,7 +121,7 @@ pub(crate) fn require(groups: &[&[Program]]) -> Result<()> {
     }
     let names = list(&missing, |program| program.name);
     let packages = list(&missing, |program| program.package);
-    let debian = Path::new("/etc/debian_version").exists() && find("apt-get").is_some();
+    let debian = is_debian();
     if debian && is_root() {
         println!("installing what is missing ({}): {}", names.join(", "), packages.join(" "));
         install(&packages).with_context(|| format!("cannot install {}", packages.join(" ")))?;
