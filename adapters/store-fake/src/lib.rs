@@ -15,12 +15,12 @@ mod failpoint;
 mod folder;
 mod links;
 mod options;
+mod path;
 mod record;
 mod removal;
 mod room;
 mod step;
 mod store;
-mod way;
 
 pub use links::LinkMounter;
 pub use options::check_url;

@@ -1,15 +1,14 @@
 //! Attaching for an ordinary user: a symbolic link at the mount point, to the volume's directory.
 //!
-//! - A link of ours ends in `/.`: so it is told from any other, and leads to a directory or nowhere.
-//! - An empty directory at the mount point is exchanged with the link, in one step of the kernel. It waits
-//!   beside it, under a hidden name that follows from the mount point's path, and comes back by the same
-//!   exchange: at every instant there is one of the two. What the exchange leaves at the hidden name goes
-//!   with the next call.
-//! - A link can hide no files, and stand in for no allowed root: that is refused as `unsupported`.
+//! - A link made here ends in `/.`, which distinguishes it from any other; it leads to a directory or nowhere.
+//! - An empty directory at the mount point is exchanged with the link atomically. It is kept beside it, under a hidden
+//!   name that is derived from the mount point's path, and comes back by the same exchange: at every instant one of the two
+//!   is there. A link that a cut-off exchange leaves at the hidden name is removed by the next call.
+//! - A link can hide no files, and cannot replace an allowed root: that is refused as `unsupported`.
 
 use crate::failpoint::failpoint;
+use crate::path::{CreatedDirectories, Location, Resolved, Roots, not_made, sync};
 use crate::step::AtStep;
-use crate::way::{Made, Roots, Walked, Way, not_made};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
@@ -65,11 +64,12 @@ impl Mounter for LinkMounter {
         let target = target_of(source)?;
         let (mount_point, missing) = (mount_point.clone(), missing.to_vec());
         self.blocking(move |roots| {
-            let way = roots.way_to(&mount_point)?;
-            let mut made = Made::default();
-            way.walk_making(&missing, &mut made)
-                .and_then(|parent| Place::new(parent, &way, &mount_point).put(&target))
-                .map_err(|failure| made.undo(failure))
+            let location = roots.locate(&mount_point)?;
+            let mut created = CreatedDirectories::default();
+            location
+                .create_parents(&missing, &mut created)
+                .and_then(|parent| DirEntryRef::new(parent, &location, &mount_point).link(&target))
+                .map_err(|failure| created.rollback(failure))
         })
         .await
     }
@@ -78,10 +78,10 @@ impl Mounter for LinkMounter {
         let target = target_of(source)?;
         let mount_point = mount_point.clone();
         self.blocking(move |roots| {
-            let way = roots.way_to(&mount_point)?;
-            match way.walk()? {
-                Walked::Missing(_) => Ok(Detached::NothingThere),
-                Walked::ToParent(parent) => Place::new(parent, &way, &mount_point).take(&target),
+            let location = roots.locate(&mount_point)?;
+            match location.resolve()? {
+                Resolved::Missing(_) => Ok(Detached::NothingThere),
+                Resolved::Parent(parent) => DirEntryRef::new(parent, &location, &mount_point).unlink(&target),
             }
         })
         .await
@@ -104,13 +104,13 @@ impl Mounter for LinkMounter {
         Ok(())
     }
 
-    /// A link holds nothing, and can be taken away at any time.
+    /// A link holds nothing, and can be removed at any time.
     async fn holders_of(&self, _: &Source, _: &MountPoint) -> Vec<User> {
         Vec::new()
     }
 }
 
-/// What a link to `source` says.
+/// The target of a link to `source`.
 fn target_of(source: &Source) -> Result<PathBuf, Failure> {
     match &source.kind {
         SourceKind::Directory(path) => Ok(path.join(".")),
@@ -127,88 +127,90 @@ fn target_of(source: &Source) -> Result<PathBuf, Failure> {
 }
 
 fn survey(roots: &Roots, mount_point: &MountPoint) -> Result<Survey, Failure> {
-    let way = roots.way_to(mount_point)?;
+    let location = roots.locate(mount_point)?;
     let mut survey = Survey { missing: Vec::new(), mounted: None, hides_files: false };
-    let parent = match way.walk()? {
-        Walked::Missing(missing) => return Ok(Survey { missing, ..survey }),
-        Walked::ToParent(parent) => parent,
+    let parent = match location.resolve()? {
+        Resolved::Missing(missing) => return Ok(Survey { missing, ..survey }),
+        Resolved::Parent(parent) => parent,
     };
-    match Place::new(parent, &way, mount_point).look()? {
-        Found::Nothing => survey.missing.push(mount_point.clone()),
-        Found::EmptyDirectory => {}
-        Found::FullDirectory => survey.hides_files = true,
-        Found::Mount(what) => survey.mounted = Some(Mounted::Something(what)),
-        Found::Link(target) => {
+    match DirEntryRef::new(parent, &location, mount_point).state()? {
+        EntryState::Absent => survey.missing.push(mount_point.clone()),
+        EntryState::EmptyDirectory => {}
+        EntryState::FullDirectory => survey.hides_files = true,
+        EntryState::Mount(what) => survey.mounted = Some(Mounted::Something(what)),
+        EntryState::Link(target) => {
             survey.mounted = Some(Mounted::Something(format!("link to `{}`", target.display())));
         }
     }
     Ok(survey)
 }
 
-/// Removes what is empty, innermost first; stops at the first that stays.
+/// Removes empty directories, innermost first, and makes that durable; stops at the first that stays.
 fn remove_directories(roots: &Roots, directories: &[MountPoint]) -> Result<(), Failure> {
+    let mut outermost = None;
     for directory in directories.iter().rev() {
-        let way = roots.way_to(directory)?;
-        let parent = match way.walk() {
-            Ok(Walked::ToParent(parent)) => parent,
-            Ok(Walked::Missing(_)) => continue,
-            // What is no directory any more, or a link, is not what was made.
-            Err(failure) if failure.code() != FailureCode::Internal => return Ok(()),
+        let location = roots.locate(directory)?;
+        let parent = match location.resolve() {
+            Ok(Resolved::Parent(parent)) => parent,
+            Ok(Resolved::Missing(_)) => continue,
+            // A link, or anything else but a directory, was not made here.
+            Err(failure) if failure.code() != FailureCode::Internal => break,
             Err(failure) => return Err(failure),
         };
         failpoint("link.remove-directories")?;
-        match unlinkat(parent, way.name(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR) => return Ok(()),
+        match unlinkat(&parent, location.name(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => outermost = Some((parent, directory)),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR) => break,
             Err(errno) => {
                 return Err(Failure::internal(format!("cannot remove directory `{directory}`"), errno)
                     .at_step("remove directories"));
             }
         }
     }
-    Ok(())
+    outermost.map_or(Ok(()), |(parent, directory)| sync(&parent, directory))
 }
 
-/// What is at a mount point.
-enum Found {
-    Nothing,
+enum EntryState {
+    Absent,
     EmptyDirectory,
     FullDirectory,
-    /// Something is mounted there.
+    /// Described as in the mount table.
     Mount(String),
-    /// A link of ours, and what it says.
+    /// A link made here, and its target.
     Link(PathBuf),
 }
 
-/// A mount point in its pinned parent.
-struct Place<'a> {
+/// A mount point as an entry of its pinned parent directory.
+struct DirEntryRef<'a> {
     parent: OwnedFd,
-    way: &'a Way,
+    location: &'a Location,
     mount_point: &'a MountPoint,
-    /// Where an empty directory waits while a link is at the mount point.
+    /// The hidden name of an empty directory while a link is at the mount point.
     aside: String,
 }
 
-impl<'a> Place<'a> {
-    fn new(parent: OwnedFd, way: &'a Way, mount_point: &'a MountPoint) -> Self {
-        Self { parent, way, mount_point, aside: format!(".dvs-{}", mount_point.derived_name()) }
+impl<'a> DirEntryRef<'a> {
+    fn new(parent: OwnedFd, location: &'a Location, mount_point: &'a MountPoint) -> Self {
+        Self { parent, location, mount_point, aside: format!(".dvs-{}", mount_point.derived_name()) }
     }
 
-    /// What is there; a foreign link and what is no directory are failures.
-    fn look(&self) -> Result<Found, Failure> {
+    /// A foreign link, and anything that is neither a link nor a directory, is a failure.
+    fn state(&self) -> Result<EntryState, Failure> {
         let mount_point = self.mount_point;
-        match self.type_of(self.way.name())? {
-            None => Ok(Found::Nothing),
-            Some(FileType::Symlink) => self.own_link(self.way.name())?.map(Found::Link).ok_or_else(|| {
-                Failure::new(FailureCode::ForbiddenPath, format!("`{mount_point}` is a link"))
-                    .with_hint("give the path that it leads to, or remove the link")
-            }),
+        match self.type_of(self.location.name())? {
+            None => Ok(EntryState::Absent),
+            Some(FileType::Symlink) => {
+                self.own_link(self.location.name())?.map(EntryState::Link).ok_or_else(|| {
+                    Failure::new(FailureCode::ForbiddenPath, format!("`{mount_point}` is a link"))
+                        .with_hint("give the path that it leads to, or remove the link")
+                })
+            }
             Some(FileType::Directory) => {
                 let table = MountTable::read().at("read the mount table", Path::new(MountTable::OWN))?;
-                match table.mounts().iter().rev().find(|mount| mount.mount_point == self.way.real) {
-                    Some(mount) => Ok(Found::Mount(mount.to_string())),
-                    None if self.is_empty(self.way.name())? => Ok(Found::EmptyDirectory),
-                    None => Ok(Found::FullDirectory),
+                match table.mounts().iter().rev().find(|mount| mount.mount_point == self.location.real) {
+                    Some(mount) => Ok(EntryState::Mount(mount.to_string())),
+                    None if self.is_empty(self.location.name())? => Ok(EntryState::EmptyDirectory),
+                    None => Ok(EntryState::FullDirectory),
                 }
             }
             Some(_) => Err(Failure::new(
@@ -219,32 +221,32 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Makes a link that says `target` be there.
-    fn put(&self, target: &Path) -> Result<(), Failure> {
+    /// Makes sure that a link to `target` is there.
+    fn link(&self, target: &Path) -> Result<(), Failure> {
         let mount_point = self.mount_point;
-        match self.look()? {
-            Found::Link(there) if there == target => Ok(()),
-            Found::Link(other) => Err(self.taken(&format!("link to `{}`", other.display()))),
-            Found::Mount(what) => Err(self.taken(&what)),
-            Found::FullDirectory => Err(self.not_empty()),
-            Found::Nothing => {
+        match self.state()? {
+            EntryState::Link(there) if there == target => Ok(()),
+            EntryState::Link(other) => Err(self.taken(&format!("link to `{}`", other.display()))),
+            EntryState::Mount(what) => Err(self.taken(&what)),
+            EntryState::FullDirectory => Err(self.not_empty()),
+            EntryState::Absent => {
                 failpoint("link.place")?;
-                symlinkat(target, &self.parent, self.way.name())
+                symlinkat(target, &self.parent, self.location.name())
                     .map_err(|errno| not_made(mount_point, errno).at_step("make the link"))
             }
-            Found::EmptyDirectory => self.exchange_for_link(target),
+            EntryState::EmptyDirectory => self.exchange_for_link(target),
         }
     }
 
-    /// Makes a link that says `target` not be there, and what was there before be there again.
-    fn take(&self, target: &Path) -> Result<Detached, Failure> {
-        let there = match self.look() {
-            Ok(Found::Link(there)) => there,
-            Ok(Found::Mount(what)) => return Err(self.taken(&what)),
-            Ok(Found::Nothing | Found::EmptyDirectory | Found::FullDirectory) => {
-                // What an exchange that was cut off has left.
+    /// Makes sure, durably, that no link to `target` is there, and puts back an empty directory that was there before.
+    fn unlink(&self, target: &Path) -> Result<Detached, Failure> {
+        let there = match self.state() {
+            Ok(EntryState::Link(there)) => there,
+            Ok(EntryState::Mount(what)) => return Err(self.taken(&what)),
+            Ok(EntryState::Absent | EntryState::EmptyDirectory | EntryState::FullDirectory) => {
+                // Left by an exchange that was cut off.
                 self.remove_link_aside()?;
-                return Ok(Detached::NothingThere);
+                return sync(&self.parent, self.mount_point).map(|()| Detached::NothingThere);
             }
             Err(failure) if failure.code() == FailureCode::ForbiddenPath => return Err(self.taken("link")),
             Err(failure) if failure.code() == FailureCode::Conflict => return Ok(Detached::NothingThere),
@@ -258,12 +260,12 @@ impl<'a> Place<'a> {
             self.exchange("put the directory back")?;
             self.remove_link_aside()?;
         } else {
-            unlinkat(&self.parent, self.way.name(), AtFlags::empty()).map_err(|errno| {
+            unlinkat(&self.parent, self.location.name(), AtFlags::empty()).map_err(|errno| {
                 Failure::internal(format!("cannot remove `{}`", self.mount_point), errno)
                     .at_step("remove the link")
             })?;
         }
-        Ok(Detached::Gone)
+        sync(&self.parent, self.mount_point).map(|()| Detached::Gone)
     }
 
     fn exchange_for_link(&self, target: &Path) -> Result<(), Failure> {
@@ -272,7 +274,7 @@ impl<'a> Place<'a> {
         symlinkat(target, &self.parent, self.aside.as_str())
             .map_err(|errno| not_made(self.mount_point, errno).at_step("make the link"))?;
         let exchanged = self.exchange("put the link there").and_then(|()| {
-            // Somebody may have put a file there just before.
+            // Another process may have put a file there just before.
             if self.is_empty(&self.aside)? {
                 return Ok(());
             }
@@ -288,10 +290,10 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// Exchanges what is at the mount point with what waits aside, in one step.
+    /// Exchanges the mount point with the hidden name, atomically.
     fn exchange(&self, step: &'static str) -> Result<(), Failure> {
         let (parent, flags) = (&self.parent, RenameFlags::EXCHANGE);
-        renameat_with(parent, self.aside.as_str(), parent, self.way.name(), flags).map_err(|errno| {
+        renameat_with(parent, self.aside.as_str(), parent, self.location.name(), flags).map_err(|errno| {
             match errno {
                 Errno::INVAL | Errno::NOSYS => Failure::new(
                     FailureCode::Unsupported,
@@ -325,7 +327,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What the link called `name` says, without its mark, if it is one of ours.
+    /// The target of the link `name`, if it was made here.
     fn own_link(&self, name: &str) -> Result<Option<PathBuf>, Failure> {
         let target = readlinkat(&self.parent, name, Vec::new()).map_err(|errno| self.not_looked_at(errno))?;
         let is_ours = target.as_bytes().ends_with(b"/.");

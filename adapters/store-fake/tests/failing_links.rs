@@ -44,7 +44,12 @@ async fn a_failing_step_leaves_what_was_there_before() {
     fail::cfg("link.remove", "1*return(internal)").unwrap();
     links.detach(&source, &new).await.unwrap_err();
     assert!(fs::symlink_metadata(there.join("a/b")).unwrap().is_symlink());
-    assert_eq!(links.detach(&source, &new).await.unwrap(), Detached::Gone);
+    // A removal counts once it is durable.
+    fail::cfg("link.sync-directories", "1*return(internal)").unwrap();
+    links.detach(&source, &new).await.unwrap_err();
+    assert_eq!(links.detach(&source, &new).await.unwrap(), Detached::NothingThere);
+    fail::cfg("link.sync-directories", "1*return(internal)").unwrap();
+    links.remove_directories(&missing).await.unwrap_err();
     links.remove_directories(&missing).await.unwrap();
     assert_eq!(names(), ["empty"]);
 }

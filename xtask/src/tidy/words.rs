@@ -21,13 +21,22 @@ const fn word(word: &'static str, within: &'static str, instead: &'static str) -
 
 /// Extend it with each word that goes.
 const WORDS: &[Word] = &[
+    word("Acquaintance", "adapters/docker-engine/", "EngineState"),
     word("AttachmentBook", "", "AttachmentTable"),
+    word("Conversation", "adapters/docker-engine/", "Session"),
+    word("Enquiry", "adapters/docker-engine/", "Query"),
     word("House", "", "Core"),
     word("InDoubt", "", "UnresolvedJobs"),
+    word("Lies", "adapters/docker-engine/", "Relation"),
+    word("Obstacle", "adapters/mount-linux/", "ResolveErrorKind"),
+    word("Place", "adapters/docker-engine/", "Spellings"),
+    word("Place", "adapters/mount-linux/", "DirEntryRef"),
+    word("Place", "adapters/store-fake/src/", "DirEntryRef"),
     word("Standing", "", "VolumeHealth"),
     word("VolumeUsers", "", "VolumeReferences"),
     word("drawn_id", "", "random_id"),
     word("heard", "adapters/job-json/", "received_answer"),
+    word("patiently", "adapters/mount-linux/", "retry_while_busy"),
     word("settle", "apps/dvs-agent/", "resolve"),
 ];
 
