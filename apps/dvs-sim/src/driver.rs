@@ -79,7 +79,7 @@ async fn watch_over(sim: &Sim, phases: &mut Phases) -> Option<u64> {
             while !world.is_halted() && world.process_due() {}
             if !world.is_halted() {
                 world.check_limits();
-                phases.look(world);
+                phases.poll(world);
             }
             let next = world.event_queue.next_at().unwrap_or(u64::MAX);
             next.saturating_sub(world.now()).min(LOOK_MILLISECONDS)
@@ -87,12 +87,38 @@ async fn watch_over(sim: &Sim, phases: &mut Phases) -> Option<u64> {
         if phases.is_over() || sim.with(|world| world.is_halted()) {
             return None;
         }
+        if let Some(milliseconds) = sim.with(|world| world.take_pause()) {
+            stand_still(sim, phases, milliseconds).await;
+            continue;
+        }
         tokio::select! {
             biased;
             ended = &mut agent => return Some(after(sim, ended)),
             () = sim.woken() => {}
             () = tokio::time::sleep(Duration::from_millis(pause)) => {}
         }
+    }
+}
+
+/// Processes the world's events while the agent stands still, and then advances the runtime's time at once.
+async fn stand_still(sim: &Sim, phases: &mut Phases, milliseconds: u64) {
+    sim.with(|world| {
+        let begun = world.now();
+        let until = begun + milliseconds;
+        while !world.is_halted()
+            && let Some(at) = world.event_queue.next_at().filter(|at| *at <= until)
+        {
+            world.pass_in_pause(at.saturating_sub(begun));
+            world.process_due();
+            phases.poll(world);
+        }
+        if !world.is_halted() {
+            world.pass_in_pause(milliseconds);
+            world.end_pause();
+        }
+    });
+    if !sim.with(|world| world.is_halted()) {
+        tokio::time::advance(Duration::from_millis(milliseconds)).await;
     }
 }
 
@@ -121,10 +147,10 @@ fn stay_down(sim: &Sim, phases: &mut Phases, milliseconds: u64) {
         while let Some(at) = world.event_queue.next_at().filter(|at| *at <= until) {
             world.pass_until(at);
             world.process_due();
-            phases.look(world);
+            phases.poll(world);
         }
         world.pass_until(until);
-        phases.look(world);
+        phases.poll(world);
     });
 }
 

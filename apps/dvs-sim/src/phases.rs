@@ -64,7 +64,7 @@ impl Phases {
     }
 
     /// Enters the next phase if it is time for that.
-    pub(crate) fn look(&mut self, world: &mut World) {
+    pub(crate) fn poll(&mut self, world: &mut World) {
         if let RunPhase::Faults { until } = self.phase {
             if until <= world.now() {
                 world.heal();

@@ -32,6 +32,7 @@ promises! {
     OnlyPendingAndDoneOnJobs "only-pending-and-done-on-jobs" "Failures go to a topic of their own."
     AllAcknowledgedJobsAnswered "all-acknowledged-jobs-answered" "No job is forgotten before its sender has an answer."
     AnsweredInTime "answered-in-time" "A job has its answer by its deadline."
+    RememberedLongEnough "remembered-long-enough" "A job is not forgotten before its time."
     ARepeatIsTrue "a-repeat-is-true" "A repeated `DONE` is still true."
     RecordBeforeWork "record-before-work" "Work starts once the job is on disk."
     PendingBeforeWork "pending-before-work" "Work starts after `PENDING` was sent."

@@ -35,12 +35,14 @@ pub struct Counts {
     pub(crate) crashes: u64,
     pub(crate) reboots: u64,
     pub(crate) stops: u64,
+    pub(crate) clock_steps: u64,
+    pub(crate) pauses: u64,
 }
 
 impl Counts {
     /// Each count with its label.
     #[must_use]
-    pub fn each(&self) -> [(&'static str, u64); 13] {
+    pub fn each(&self) -> [(&'static str, u64); 15] {
         [
             ("messages published", self.jobs),
             ("repeats", self.repeats),
@@ -55,6 +57,8 @@ impl Counts {
             ("crashes", self.crashes),
             ("reboots", self.reboots),
             ("stops", self.stops),
+            ("steps of the wall clock", self.clock_steps),
+            ("pauses of the process", self.pauses),
         ]
     }
 }
@@ -74,6 +78,8 @@ impl AddAssign for Counts {
         self.crashes += other.crashes;
         self.reboots += other.reboots;
         self.stops += other.stops;
+        self.clock_steps += other.clock_steps;
+        self.pauses += other.pauses;
     }
 }
 

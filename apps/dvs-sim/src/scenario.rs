@@ -19,6 +19,11 @@ const SENDERS: [&str; 3] = ["ann", "bob", "cyd"];
 pub(crate) const STORES: [&str; 2] = ["one", "two"];
 /// Bounds of the time in which the steps happen, in milliseconds.
 const SPAN_MILLISECONDS: (u64, u64) = (4_000, 60_000);
+/// How far the wall clock is set: by years where it had no battery, by less where it ran wrong.
+const CLOCK_STEPS_MILLISECONDS: [i64; 6] =
+    [-100_000_000_000, -3_600_000, -15_000, 15_000, 3_600_000, 100_000_000_000];
+/// The last kind of fault.
+const KIND_MAX: u64 = 19;
 /// Upper bounds of the usual delay of a call; each seed has one of them.
 const DELAYS_MILLISECONDS: [u64; 5] = [0, 3, 20, 150, 900];
 
@@ -146,6 +151,14 @@ pub(crate) enum What {
     },
     Stop {
         down_milliseconds: u64,
+    },
+    /// The wall clock is set, by less than nothing backward.
+    ClockStepped {
+        milliseconds: i64,
+    },
+    /// The agent's process stands still.
+    Paused {
+        milliseconds: u64,
     },
     Arm(Armed),
 }
@@ -297,7 +310,7 @@ impl Maker {
 
     fn troubles(&mut self) {
         let favourites: Vec<u64> =
-            (0..self.random.between(1, 5)).map(|_| self.random.between(0, 15)).collect();
+            (0..self.random.between(1, 5)).map(|_| self.random.between(0, KIND_MAX)).collect();
         let count = if self.random.chance(6) { 0 } else { self.random.between(1, 14) };
         for _ in 0..count {
             let at = self.random.between(0, self.span);
@@ -360,7 +373,7 @@ impl Maker {
                 self.step(at, what);
             }
             // A fault during the start that follows a crash.
-            15 | 16 => {
+            15 => {
                 let power = self.random.chance(30);
                 let down = self.armed_crash(at, power);
                 let again = at + down + self.random.between(0, 400);
@@ -372,7 +385,12 @@ impl Maker {
                     }
                 }
             }
-            _ => {
+            16 | 17 => {
+                let milliseconds = self.random.pick(&CLOCK_STEPS_MILLISECONDS);
+                self.step(at, What::ClockStepped { milliseconds });
+            }
+            18 => self.step(at, What::Paused { milliseconds }),
+            KIND_MAX.. => {
                 self.step(at, What::ForeignMounted { path: there.clone() });
                 self.step(end, What::ForeignUnmounted { path: there });
             }

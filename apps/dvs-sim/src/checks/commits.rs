@@ -1,9 +1,9 @@
 //! Checks of commits: their order, and whether what they record is true.
 
 use crate::promise::Promise;
-use crate::world::World;
 use crate::world::history::Expected;
 use crate::world::kernel::Mount;
+use crate::world::{LIMITS, World};
 use dvs_domain::attachment::Holder;
 use dvs_domain::failure::{FailureCode, FailureReport};
 use dvs_domain::job::{Job, JobKey, JobKind, JobRequest};
@@ -19,6 +19,8 @@ impl World {
             Change::DropJob(key) => {
                 self.check_forgotten(key);
                 self.history.received.remove(key);
+                self.history.accepted.remove(key);
+                self.history.ended.remove(key);
             }
             Change::PutRefusal(_, refusal) => {
                 let shown = refusal.sender.clone().map(|sender| (sender, refusal.job.clone()));
@@ -58,6 +60,7 @@ impl World {
         match (before, &record.phase) {
             (None, Phase::Accepted) => {
                 self.counts.accepted += 1;
+                self.history.accepted.insert(key.clone(), self.stamp_now());
                 self.log(format_args!("journal: {key} is accepted as number {}", record.number));
             }
             (None, Phase::Finished(_)) => {
@@ -114,11 +117,20 @@ impl World {
         if !matches!(phase, Some(Phase::Finished(finished)) if ended(finished)) {
             self.violate(Promise::AllAcknowledgedJobsAnswered, format_args!("{key} is forgotten unanswered"));
         }
+        let ended = self.history.ended.get(key).filter(|ended| self.clock.is_measurable(**ended));
+        let age = ended.map(|ended| self.now() - ended.true_time);
+        if let Some(age) = age.filter(|age| *age < LIMITS.remembered_milliseconds) {
+            self.violate(
+                Promise::RememberedLongEnough,
+                format_args!("{key} is forgotten {age} ms after its end"),
+            );
+        }
     }
 
     /// The end of a job must be true.
     fn check_end(&mut self, record: &JobRecord, finished: &Finished) {
         let key = record.key();
+        self.history.ended.insert(key.clone(), self.stamp_now());
         match &finished.outcome {
             Outcome::Done => {
                 self.counts.done += 1;

@@ -16,16 +16,16 @@ impl World {
         let Some(since) = self.life.working_since.filter(|_| !self.life.is_stopping) else { return };
         let now = self.now();
         let slack = SLACK_MILLISECONDS + 4 * self.scenario.delay_milliseconds;
-        let trouble = self.faults.journal_trouble_at.map_or(0, |at| at + slack);
+        let trouble = self.faults.journal_trouble_at.max(self.life.resumed_at).map_or(0, |at| at + slack);
         if now < trouble {
-            return; // No end can be recorded.
+            return; // No end could be recorded.
         }
         // Jobs from before a restart are undone first, a few at a time.
         let undoing = LIMITS.undo_milliseconds * (LIMITS.queue / LIMITS.workers + 2) as u64;
         let late = self.disk.jobs.values().find(|record| {
-            let received = Self::time_of(record.received);
-            let due = received + LIMITS.job_milliseconds;
-            let from_before = received < since;
+            let Some(accepted) = self.history.accepted.get(&record.key()) else { return false };
+            let due = self.clock.measured_from(*accepted) + LIMITS.job_milliseconds;
+            let from_before = accepted.true_time < since;
             let limit = if from_before { due.max(since) + undoing } else { due };
             record.phase == Phase::Accepted && limit.max(trouble) + slack < now
         });

@@ -83,10 +83,6 @@ impl World {
         if let Some(there) = self.disk.attachments.keys().next().cloned() {
             self.violate(Promise::GoneIsGone, format_args!("an attachment at {there} is left"));
         }
-        let left = self.disk.directories.difference(&self.disk.foreign_directories).next().cloned();
-        if let Some(left) = left {
-            self.violate(Promise::GoneIsGone, format_args!("directory {left} is left"));
-        }
     }
 
     /// Each of these jobs was done: there were no faults any more.
@@ -219,11 +215,12 @@ impl World {
 
     /// Every directory that the agent made is recorded in an attachment.
     fn check_directories(&mut self) {
-        let remembered = |there: &MountPoint| {
-            self.disk.attachments.values().any(|found| found.made_directories.contains(there))
+        let is_known = |there: &MountPoint| {
+            self.history.kept_directories.contains(there)
+                || self.disk.attachments.values().any(|found| found.made_directories.contains(there))
         };
         let made = self.disk.directories.difference(&self.disk.foreign_directories);
-        let lost = made.into_iter().find(|there| !remembered(there)).cloned();
+        let lost = made.into_iter().find(|there| !is_known(there)).cloned();
         if let Some(lost) = lost {
             self.violate(Promise::NothingHalfMade, format_args!("directory {lost} belongs to nobody"));
         }

@@ -1,4 +1,4 @@
-//! Virtual time.
+//! The clocks of the host.
 
 use crate::world::Sim;
 use dvs_domain::ports::Clock;
@@ -8,6 +8,6 @@ pub(crate) struct FakeClock(pub(crate) Sim);
 
 impl Clock for FakeClock {
     fn now(&self) -> Moment {
-        self.0.with(|world| world.host_time())
+        self.0.with(|world| world.moment_now())
     }
 }

@@ -259,7 +259,10 @@ fn hide(world: &mut World, source: &Source, there: &MountPoint) -> Result<Detach
 fn mount_guard(world: &mut World, there: &MountPoint) -> Result<(), Failure> {
     match world.kernel.top(there) {
         Some(Mount::Guard) => Ok(()),
-        Some(Mount::Volume(_) | Mount::Foreign) => Err(foreign(there)),
+        Some(Mount::Volume(_) | Mount::Foreign) => {
+            world.life.unguarded.insert(there.clone());
+            Err(foreign(there))
+        }
         None => {
             world.log(format_args!("kernel: a guard lies over {there}"));
             world.kernel.mount(there, Mount::Guard);
@@ -270,6 +273,9 @@ fn mount_guard(world: &mut World, there: &MountPoint) -> Result<(), Failure> {
 
 /// Removes an empty directory that is no mount point; false when it stays.
 fn remove_directory(world: &mut World, directory: &MountPoint) -> bool {
+    if world.kernel.top(directory) == Some(Mount::Foreign) {
+        world.history.kept_directories.extend(components_below_root(directory));
+    }
     let stays = world.kernel.top(directory).is_some() || !world.disk.is_empty_directory(directory);
     if !stays && world.disk.directories.remove(directory) {
         world.check_removed(directory);

@@ -91,6 +91,8 @@ impl World {
             What::Crash { power, down_milliseconds } => {
                 self.cut(Cut { power, down_milliseconds }, "any moment");
             }
+            What::ClockStepped { milliseconds } => self.step_clock(milliseconds),
+            What::Paused { milliseconds } => self.pause(milliseconds),
             What::Stop { down_milliseconds } => self.tell_to_stop(down_milliseconds),
             What::Arm(armed) => self.faults.arm(armed),
         }
@@ -103,6 +105,15 @@ impl World {
         image.damaged = true;
         let name = name.clone();
         self.log(format_args!("volume {name} of store {store} is damaged"));
+    }
+
+    /// The agent's process stands still, as after `SIGSTOP`; timers run on.
+    fn pause(&mut self, milliseconds: u64) {
+        if self.life.stop.is_some() {
+            self.log(format_args!("agent stands still for {milliseconds} ms"));
+            self.counts.pauses += 1;
+            self.life.pause = Some(milliseconds);
+        }
     }
 
     fn tell_to_stop(&mut self, down_milliseconds: u64) {

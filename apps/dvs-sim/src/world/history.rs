@@ -1,5 +1,6 @@
 //! What the checks keep of a whole run: more than the agent does, and over all its lives.
 
+use super::clock::Stamp;
 use super::disk::Inode;
 use super::ids::ShownId;
 use dvs_domain::job::{JobKey, Status};
@@ -12,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct History {
     /// The answers that senders received about each job.
     pub(crate) received: BTreeMap<JobKey, Received>,
+    /// When each job was accepted, and when it ended.
+    pub(crate) accepted: BTreeMap<JobKey, Stamp>,
+    pub(crate) ended: BTreeMap<JobKey, Stamp>,
     /// What must be true of each volume, and the order number of the job that made it so.
     pub(crate) expected: BTreeMap<VolumeId, (u64, Expected)>,
     /// Jobs that ended with `DONE`.
@@ -24,6 +28,8 @@ pub(crate) struct History {
     pub(crate) unrecorded: BTreeSet<ShownId>,
     /// Refusals that were on disk once.
     pub(crate) refused: BTreeSet<ShownId>,
+    /// Directories that a foreign mount has kept from being removed with their attachment.
+    pub(crate) kept_directories: BTreeSet<MountPoint>,
     /// Images that were formatted, and for which job.
     pub(crate) formatted: BTreeMap<Inode, JobKey>,
 }

@@ -181,5 +181,6 @@ impl World {
         let next_instance = self.kernel.next_instance;
         self.kernel = Kernel { next_instance, ..Kernel::default() };
         self.docker.stop_all();
+        self.boot();
     }
 }

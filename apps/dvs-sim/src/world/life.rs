@@ -5,15 +5,11 @@ use super::faults::Call;
 use dvs_core::AttachmentRegistry;
 use dvs_domain::job::JobKey;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// Start of the simulation, in milliseconds since the epoch.
-const EPOCH_MILLISECONDS: u64 = 1_700_000_000_000;
 
 /// How the agent was killed.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +24,12 @@ pub(crate) struct Life {
     pub(crate) number: u64,
     /// The runtime's instant at which this process started, and the world's time then.
     began: Option<(Instant, u64)>,
+    /// How far the world's time is ahead of the runtime's in a pause.
+    paused_milliseconds: u64,
+    /// The pause that begins now, in milliseconds.
+    pub(super) pause: Option<u64>,
+    /// When the last pause ended.
+    pub(crate) resumed_at: Option<u64>,
     /// The world's time while the agent is down.
     now: u64,
     pub(crate) cut: Option<Cut>,
@@ -43,7 +45,7 @@ pub(crate) struct Life {
     pub(crate) final_sent: BTreeSet<JobKey>,
     /// What the agent reports as attached, or not attached and why.
     pub(crate) node: Option<Arc<AttachmentRegistry>>,
-    /// Mount points whose guard failed because of an injected fault.
+    /// Mount points whose guard failed because of an injected fault or a foreign mount.
     pub(crate) unguarded: BTreeSet<MountPoint>,
     /// Calls that have not returned.
     pub(crate) calls: Vec<ActiveCall>,
@@ -69,20 +71,12 @@ impl World {
     /// True time: virtual milliseconds since the start of the simulation.
     pub(crate) fn now(&self) -> u64 {
         match self.life.began {
-            Some((instant, base)) => base + u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Some((instant, base)) => {
+                let elapsed = u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX);
+                base + elapsed + self.life.paused_milliseconds
+            }
             None => self.life.now,
         }
-    }
-
-    /// This moment as the host's clocks show it.
-    pub(crate) fn host_time(&self) -> Moment {
-        let wall = Timestamp(EPOCH_MILLISECONDS + self.now());
-        Moment { wall, boot: Some(BootId(1)), uptime: Uptime(self.now()) }
-    }
-
-    /// The world's time at `moment`.
-    pub(crate) fn time_of(moment: Moment) -> u64 {
-        moment.wall.0.saturating_sub(EPOCH_MILLISECONDS)
     }
 
     /// Starts the agent's process. Called inside its runtime.
@@ -99,6 +93,23 @@ impl World {
         self.life.now = self.now();
         self.life.began = None;
         self.life.node = None; // It holds the fakes, which hold the world.
+    }
+
+    /// Whether the agent's process is to stand still, in milliseconds.
+    pub(crate) fn take_pause(&mut self) -> Option<u64> {
+        self.life.pause.take()
+    }
+
+    /// Time goes on `milliseconds` into a pause, in which the agent does nothing.
+    pub(crate) fn pass_in_pause(&mut self, milliseconds: u64) {
+        self.life.paused_milliseconds = milliseconds;
+    }
+
+    /// The pause ends. The runtime's time has to be advanced as far.
+    pub(crate) fn end_pause(&mut self) {
+        self.log(format_args!("agent goes on"));
+        self.life.resumed_at = Some(self.now());
+        self.life.paused_milliseconds = 0;
     }
 
     /// Advances the time while the agent is down.

@@ -2,6 +2,7 @@
 //! fakes change it, the driver advances its time, and the checks inspect it.
 
 pub(crate) mod broker;
+pub(crate) mod clock;
 pub(crate) mod disk;
 pub(crate) mod docker;
 pub(crate) mod event_queue;
@@ -19,6 +20,7 @@ use crate::report::{Counts, Violation};
 use crate::scenario::Scenario;
 use crate::wiring::Wiring;
 use broker::Broker;
+use clock::HostClock;
 use disk::Disk;
 use docker::Docker;
 use dvs_domain::failure::Failure;
@@ -56,6 +58,7 @@ pub(crate) struct World {
     pub(crate) topics: Topics,
     pub(crate) log: Option<Vec<String>>,
     pub(crate) event_queue: EventQueue,
+    pub(crate) clock: HostClock,
     pub(crate) life: Life,
     pub(crate) disk: Disk,
     pub(crate) kernel: Kernel,
@@ -81,6 +84,7 @@ impl World {
             topics: Topics::new(TopicWords::default(), node).expect("the usual words"),
             log: logs.then(Vec::new),
             event_queue: EventQueue::default(),
+            clock: HostClock::new(),
             life: Life::default(),
             kernel: Kernel::default(),
             broker: Broker::default(),

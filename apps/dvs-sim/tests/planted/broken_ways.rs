@@ -84,6 +84,20 @@ impl Clock for StoppedClock {
     }
 }
 
+/// Its uptime is set with the wall clock.
+struct SettableClock(Arc<dyn Clock>);
+
+pub(crate) fn settable_clock(clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
+    Arc::new(SettableClock(clock))
+}
+
+impl Clock for SettableClock {
+    fn now(&self) -> Moment {
+        let now = self.0.now();
+        Moment { uptime: Uptime(now.wall.0), boot: Some(BootId(1)), ..now }
+    }
+}
+
 struct UnaskedEngine;
 
 pub(crate) fn unasked_engine() -> Arc<dyn VolumeReferences> {

@@ -45,38 +45,41 @@ fn of_answers() -> Vec<Planted> {
         planted(
             "a door acknowledges what it has only begun to hand in",
             Promise::AcknowledgedAfterRecord,
-            20,
+            100,
             Wiring { intake: ways::hasty, ..Wiring::default() },
         ),
-        parts("a journal forgets accepted jobs", Promise::NoAnswerBeforeRecord, 5, |parts| {
+        parts("a journal forgets accepted jobs", Promise::NoAnswerBeforeRecord, 100, |parts| {
             journal::broken(parts, journal::forgets_accepted)
         }),
         planted(
             "an answer is sent again after the one that follows it",
             Promise::AnsweredOnceInOrder,
-            5,
+            100,
             Wiring { answers: ways::sends_pending_again, ..Wiring::default() },
         ),
         planted(
             "failures go to the topic of `DONE`",
             Promise::OnlyPendingAndDoneOnJobs,
-            20,
+            100,
             Wiring { encode: ways::failures_among_answers, ..Wiring::default() },
         ),
         planted(
             "a broker drops final answers",
             Promise::AllAcknowledgedJobsAnswered,
-            5,
+            100,
             Wiring { answers: ways::drops_final, ..Wiring::default() },
         ),
-        parts("a journal drops unanswered jobs", Promise::AllAcknowledgedJobsAnswered, 20, |parts| {
+        parts("a journal drops unanswered jobs", Promise::AllAcknowledgedJobsAnswered, 100, |parts| {
             journal::broken(parts, journal::drops_ended)
         }),
-        parts("a clock stands still", Promise::AnsweredInTime, 200, |parts| CoreParts {
+        parts("a clock stands still", Promise::AnsweredInTime, 500, |parts| CoreParts {
             clock: ways::stopped_clock(),
             ..parts
         }),
-        parts("a journal loses what jobs have changed", Promise::ARepeatIsTrue, 200, journal::lost_changes),
+        parts("durations are measured by the wall clock", Promise::RememberedLongEnough, 500, |parts| {
+            CoreParts { clock: ways::settable_clock(parts.clock), ..parts }
+        }),
+        parts("a journal loses what jobs have changed", Promise::ARepeatIsTrue, 500, journal::lost_changes),
     ]
 }
 
@@ -86,7 +89,7 @@ fn of_work() -> Vec<Planted> {
         planted(
             "a journal forgets accepted jobs whose senders are told nothing",
             Promise::RecordBeforeWork,
-            5,
+            100,
             Wiring {
                 parts: |parts| journal::broken(parts, journal::forgets_accepted),
                 answers: ways::swallows_pending,
@@ -96,56 +99,56 @@ fn of_work() -> Vec<Planted> {
         planted(
             "an answer is taken for acknowledged that was never sent",
             Promise::PendingBeforeWork,
-            5,
+            100,
             Wiring { answers: ways::swallows_pending, ..Wiring::default() },
         ),
-        parts("a store creates what it has created before", Promise::NoWorkForARepeat, 5, |parts| {
+        parts("a store creates what it has created before", Promise::NoWorkForARepeat, 100, |parts| {
             store::broken(parts, store::Fault::CreatesAgain)
         }),
-        parts("a store is asked twice at once", Promise::InOrderPerLane, 5, |parts| {
+        parts("a store is asked twice at once", Promise::InOrderPerLane, 100, |parts| {
             store::broken(parts, store::Fault::AskedTwice)
         }),
-        parts("a store asks for many volumes at once", Promise::BoundedWorkers, 5, |parts| {
+        parts("a store asks for many volumes at once", Promise::BoundedWorkers, 100, |parts| {
             store::broken(parts, store::Fault::AsksForMany)
         }),
-        parts("a mounter does not mount", Promise::DoneIsTrue, 5, |parts| {
+        parts("a mounter does not mount", Promise::DoneIsTrue, 100, |parts| {
             mounter::broken(parts, mounter::Fault::DoesNotMount)
         }),
-        parts("a store destroys nothing and says so", Promise::GoneIsGone, 5, |parts| {
+        parts("a store destroys nothing and says so", Promise::GoneIsGone, 100, |parts| {
             store::broken(parts, store::Fault::DestroysNothing)
         }),
-        parts("a failed create stays where it is", Promise::FailedChangesNothing, 50, |parts| {
+        parts("a failed create stays where it is", Promise::FailedChangesNothing, 100, |parts| {
             store::broken(mounter::broken(parts, mounter::Fault::OftenFails), store::Fault::DestroysNothing)
         }),
-        parts("nobody is asked for containers", Promise::NeverDestroyedWhileUsed, 5, |parts| CoreParts {
+        parts("nobody is asked for containers", Promise::NeverDestroyedWhileUsed, 100, |parts| CoreParts {
             references: ways::unasked_engine(),
             ..parts
         }),
-        parts("a journal forgets attachments", Promise::RememberedBeforeMade, 5, |parts| {
+        parts("a journal forgets attachments", Promise::RememberedBeforeMade, 100, |parts| {
             journal::broken(parts, journal::forgets_attachments)
         }),
-        parts("all directories are taken for missing", Promise::OnlyItsOwnIsRemoved, 50, |parts| {
+        parts("all directories are taken for missing", Promise::OnlyItsOwnIsRemoved, 100, |parts| {
             mounter::broken(parts, mounter::Fault::TakesAllForMissing)
         }),
-        parts("a store gives another volume's device", Promise::OwnVolumeOnly, 50, |parts| {
+        parts("a store gives another volume's device", Promise::OwnVolumeOnly, 100, |parts| {
             store::broken(parts, store::Fault::GivesAnother)
         }),
         planted(
             "a store binds a device for each source",
             Promise::OneDevicePerImage,
-            20,
+            100,
             Wiring { binds_each_time: true, ..Wiring::default() },
         ),
-        parts("a mounter lays no guard", Promise::AttachedOrGuarded, 300, |parts| {
+        parts("a mounter lays no guard", Promise::AttachedOrGuarded, 500, |parts| {
             mounter::broken(parts, mounter::Fault::LaysNoGuard)
         }),
-        parts("a mounter leaves directories", Promise::NothingHalfMade, 20, |parts| {
+        parts("a mounter leaves directories", Promise::NothingHalfMade, 100, |parts| {
             mounter::broken(parts, mounter::Fault::LeavesDirectories)
         }),
-        parts("a mounter never unmounts", Promise::WorksAfterwards, 20, |parts| {
+        parts("a mounter never unmounts", Promise::WorksAfterwards, 100, |parts| {
             mounter::broken(parts, mounter::Fault::NeverUnmounts)
         }),
-        parts("a mounter panics", Promise::NoDefect, 5, |parts| {
+        parts("a mounter panics", Promise::NoDefect, 100, |parts| {
             mounter::broken(parts, mounter::Fault::Panics)
         }),
     ]
@@ -154,15 +157,19 @@ fn of_work() -> Vec<Planted> {
 /// Limits that are not those of this world.
 fn of_limits() -> Vec<Planted> {
     vec![
-        parts("a queue without end", Promise::BoundedQueue, 100, |mut parts| {
+        parts("a queue without end", Promise::BoundedQueue, 500, |mut parts| {
             parts.limits.queue = 1_000;
             parts
         }),
-        parts("no job is ever forgotten", Promise::BoundedMemory, 20, |mut parts| {
+        parts("no job is ever forgotten", Promise::BoundedMemory, 100, |mut parts| {
             parts.limits.remembered_min = 1_000;
             parts
         }),
-        parts("a deadline that is far too late", Promise::AnsweredInTime, 200, |mut parts| {
+        parts("jobs are forgotten at once", Promise::RememberedLongEnough, 100, |mut parts| {
+            parts.limits.remembered_milliseconds = 1_000;
+            parts
+        }),
+        parts("a deadline that is far too late", Promise::AnsweredInTime, 500, |mut parts| {
             parts.limits.job_milliseconds *= 10;
             parts
         }),
