@@ -5,7 +5,7 @@
 use crate::attachment::Attachment;
 use crate::failure::Failure;
 use crate::job::{Answer, Job, JobKey, Refusal};
-use crate::ledger::{JobRecord, RefusalNumber};
+use crate::ledger::{AnswerId, JobRecord, RefusalNumber};
 use crate::mount_point::MountPoint;
 use crate::names::{NodeId, VolumeName};
 use crate::time::Moment;
@@ -375,26 +375,37 @@ pub struct Remembered {
 /// The way back to senders.
 #[async_trait]
 pub trait Answers: Send + Sync {
-    /// Gives `answer` to the broker, and returns once the broker has acknowledged it; a broker that is away is
-    /// awaited for as long as it takes. Cancelling loses nothing but the certainty.
-    async fn publish(&self, answer: &Answer);
+    /// Hands `answer` to the client of the broker; the order of the calls is the order of the answers. Does not wait
+    /// for the broker, which may be away for as long as it takes: [`JobIntake::acknowledged`] tells when it has `id`.
+    async fn send(&self, id: AnswerId, answer: &Answer);
 }
 
-/// Where front doors hand in what arrives.
-#[async_trait]
+/// The way into the core: where front doors hand in what arrives, and tell which answers the broker has.
 pub trait JobIntake: Send + Sync {
-    /// Takes `arrival`; returns once it, or its refusal, is on disk: only then is the sender's message
-    /// acknowledged. Arrivals are taken in the order of the calls.
+    /// Queues `arrival` behind the others without waiting. `recorded` is called once it, or its refusal, is on disk: only
+    /// then is the sender's message acknowledged.
     ///
     /// # Errors
-    /// When the agent is stopping: then the message is not acknowledged, and comes again.
-    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed>;
+    /// When there is no room, or the agent is stopping: `recorded` is dropped, and the message has to come again.
+    fn offer(&self, arrival: Arrival, recorded: Recorded) -> Result<(), NotQueued>;
+
+    /// The broker has acknowledged the answer `id`.
+    fn acknowledged(&self, id: AnswerId);
 }
 
-/// The agent is stopping and takes nothing more.
+/// Tells a front door that an arrival is on disk.
+pub type Recorded = Box<dyn FnOnce() + Send>;
+
+/// Why an arrival was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the agent is stopping and takes no more jobs")]
-pub struct IntakeClosed;
+pub enum NotQueued {
+    /// More arrive than can be recorded.
+    #[error("the queue of arrivals is full")]
+    Full,
+    /// Nothing is accepted any more.
+    #[error("the agent is stopping and accepts no more jobs")]
+    Stopping,
+}
 
 /// What a front door made of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -347,7 +347,7 @@ impl Model {
                     "a refusal was sent before it was on disk"
                 );
             }
-            AnswerId::Unrecorded => assert!(matches!(status, Status::Failed(_))),
+            AnswerId::Unrecorded(_) => assert!(matches!(status, Status::Failed(_))),
         }
     }
 

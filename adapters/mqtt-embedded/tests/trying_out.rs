@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "also the helpers of tests may stop a test")]
 
-use async_trait::async_trait;
 use dvs_domain::failure::FailureCode;
 use dvs_domain::job::{Answer, DeleteRequest, JobRequest, Status, Target};
+use dvs_domain::ledger::AnswerId;
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::NodeName;
-use dvs_domain::ports::{Answers, Arrival, IntakeClosed, JobIntake};
+use dvs_domain::ports::{Answers, Arrival, JobIntake, NotQueued, Recorded};
 use dvs_job_json::{Presence, TopicWords, Topics};
 use dvs_mqtt_embedded::{EmbeddedBroker, Reach};
 use dvs_mqtt_rumqttc::{
@@ -35,16 +35,21 @@ struct Agent {
     answers: OnceLock<MqttAnswers>,
 }
 
-#[async_trait]
 impl JobIntake for Agent {
-    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
+    fn offer(&self, arrival: Arrival, recorded: Recorded) -> Result<(), NotQueued> {
         let Arrival::Job(job) = arrival else { return Ok(()) };
         let answers = self.answers.get().cloned().unwrap();
-        for status in [Status::Pending, Status::Done] {
-            answers.publish(&Answer { sender: job.sender.clone(), job: Some(job.id.clone()), status }).await;
-        }
+        tokio::spawn(async move {
+            for status in [Status::Pending, Status::Done] {
+                let answer = Answer { sender: job.sender.clone(), job: Some(job.id.clone()), status };
+                answers.send(AnswerId::Final(job.key()), &answer).await;
+            }
+        });
+        recorded();
         Ok(())
     }
+
+    fn acknowledged(&self, _: AnswerId) {}
 }
 
 async fn agent(broker: EmbeddedBroker) -> MqttHandle {

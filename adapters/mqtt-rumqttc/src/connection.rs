@@ -1,12 +1,13 @@
 //! One connection to the broker, from the first packet to the last. It never waits for anything but the
-//! network: arrivals go into the intake's queue, answers come out of the outbox.
+//! network: arrivals go into the core's queue, answers come out of the outbox.
 
 use crate::access::{CONNECT_SECONDS_MAX, set_network};
+use crate::arrivals::Arrivals;
 use crate::config::MqttConfig;
-use crate::intake::{Intake, Offered};
 use crate::outbox::{Number, Outbox};
 use crate::reason::Reason;
 use crate::report::Report;
+use dvs_domain::ports::{JobIntake, NotQueued};
 use dvs_job_json::{Presence, encode_presence};
 use rumqttc::{
     AsyncClient, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS, SubAck, SubscribeReasonCode,
@@ -26,6 +27,8 @@ pub const INFLIGHT_MAX: usize = 64;
 const REQUESTS_MAX: usize = 256;
 /// How long a broker may take to hang up after goodbye.
 const CLOSE_SECONDS_MAX: u64 = 1;
+/// How long a connection with an arrival for which the core had no room waits before it is made anew.
+const RENEW_MILLISECONDS: u64 = 100;
 /// More than ever is under way: rumqttc would hold back acknowledgements too.
 const RUMQTTC_INFLIGHT_MAX: u16 = 256;
 
@@ -33,7 +36,7 @@ const RUMQTTC_INFLIGHT_MAX: u16 = 256;
 pub(crate) struct Shared {
     pub(crate) config: MqttConfig,
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) intake: Intake,
+    pub(crate) intake: Arc<dyn JobIntake>,
     pub(crate) report: Mutex<Report>,
     /// Until when to say goodbye, once that is asked for.
     pub(crate) leave_by: watch::Receiver<Option<Instant>>,
@@ -69,7 +72,8 @@ pub(crate) async fn run(shared: Arc<Shared>) -> Ended {
         client,
         stage: Stage::Connecting,
         made_at: None,
-        overflowed: false,
+        arrivals: Arrivals::new(),
+        overflowed: None,
         renewing: false,
         warned: false,
         next: 0,
@@ -103,9 +107,10 @@ struct Connection<'s> {
     client: AsyncClient,
     stage: Stage,
     made_at: Option<Instant>,
-    /// Whether the intake had no room for something: nothing later may overtake that, so nothing more is
-    /// taken on this connection.
-    overflowed: bool,
+    arrivals: Arrivals,
+    /// Since when the core has no room: nothing later may overtake what it had no room for, so nothing more is
+    /// accepted on this connection.
+    overflowed: Option<Instant>,
     /// Whether this connection is about to end, to get again what there was no room for.
     renewing: bool,
     warned: bool,
@@ -155,10 +160,12 @@ impl Connection<'_> {
                 // Polling is never given up half-way: a packet could be lost in it.
                 let mut poll = pin!(events.poll());
                 loop {
+                    let (deadline, renew_at) = (self.deadline(), self.renew_at());
                     tokio::select! {
                         event = &mut poll => break event,
                         () = self.shared.outbox.changed() => self.hand_over(),
-                        () = self.shared.intake.drained(), if self.overflowed && !self.renewing => self.renew(),
+                        () = self.arrivals.recorded() => self.acknowledge(),
+                        () = sleep_until(renew_at), if self.overflowed.is_some() && !self.renewing => self.acknowledge(),
                         by = leave(&mut leave_by), if !self.is_leaving() => {
                             if self.stage != Stage::Ready {
                                 return Ended::Left;
@@ -166,7 +173,7 @@ impl Connection<'_> {
                             self.stage = Stage::Leaving { by, announced: false };
                             self.hand_over();
                         }
-                        () = sleep_until(self.deadline()) => return self.overdue(),
+                        () = sleep_until(deadline) => return self.overdue(),
                     }
                 }
             };
@@ -204,15 +211,16 @@ impl Connection<'_> {
                 let _ = self.client.try_subscribe(self.shared.config.topics.subscription(), QoS::AtLeastOnce);
             }
             Event::Incoming(Packet::SubAck(ack)) => return self.subscribed(&ack),
-            Event::Incoming(Packet::Publish(publish)) if !self.overflowed && !self.is_closing() => {
+            Event::Incoming(Packet::Publish(publish)) if self.overflowed.is_none() && !self.is_leaving() => {
                 // What was sent at QoS 0 does not come again, so nothing has to wait for it.
                 let comes_again = publish.qos != QoS::AtMostOnce;
-                if self.shared.intake.offer(publish, &self.client) == Offered::NoRoom {
+                let (topics, intake) = (&self.shared.config.topics, self.shared.intake.as_ref());
+                if self.arrivals.offer(publish, topics, intake) == Err(NotQueued::Full) {
                     if !self.warned {
                         tracing::warn!("messages arrive faster than they can be written down");
                     }
                     self.warned = true;
-                    self.overflowed = comes_again;
+                    self.overflowed = comes_again.then(Instant::now);
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => self.acknowledged(ack.pkid),
@@ -252,6 +260,7 @@ impl Connection<'_> {
         if !matches!(self.stage, Stage::Ready | Stage::Leaving { .. }) {
             return;
         }
+        self.acknowledge();
         while self.handed.len() + self.sent.len() < INFLIGHT_MAX {
             let Some((number, message)) = self.shared.outbox.from(self.next) else { break };
             let accepted =
@@ -263,6 +272,7 @@ impl Connection<'_> {
             self.next = number + 1;
         }
         if let Stage::Leaving { by, announced } = self.stage
+            && !self.arrivals.has_recorded()
             && self.handed.is_empty()
             && self.sent.is_empty()
         {
@@ -287,22 +297,30 @@ impl Connection<'_> {
     }
 
     fn acknowledged(&mut self, packet_id: u16) {
-        if let Some(Item::Answer(number)) = self.sent.remove(&packet_id) {
-            self.shared.outbox.acknowledge(number);
+        if let Some(Item::Answer(number)) = self.sent.remove(&packet_id)
+            && let Some(id) = self.shared.outbox.acknowledge(number)
+        {
+            self.shared.intake.acknowledged(id);
         }
     }
 
-    /// Ends this connection in good order; the next one gets what was not acknowledged.
-    fn renew(&mut self) {
-        self.renewing = self.client.try_disconnect().is_ok();
+    /// Acknowledges what is recorded. A connection that had no room, or has carried a large message, then ends in good
+    /// order; the next one gets what was not acknowledged.
+    fn acknowledge(&mut self) {
+        let was_large = self.arrivals.acknowledge(&self.client);
+        let has_waited =
+            self.overflowed.is_some() && self.arrivals.is_empty() && self.renew_at() <= Instant::now();
+        if (was_large || has_waited) && !self.renewing && !self.is_leaving() {
+            self.renewing = self.client.try_disconnect().is_ok();
+        }
+    }
+
+    fn renew_at(&self) -> Instant {
+        self.overflowed.unwrap_or_else(Instant::now) + Duration::from_millis(RENEW_MILLISECONDS)
     }
 
     fn is_leaving(&self) -> bool {
         matches!(self.stage, Stage::Leaving { .. } | Stage::Left { .. } | Stage::Closing { .. })
-    }
-
-    fn is_closing(&self) -> bool {
-        matches!(self.stage, Stage::Closing { .. })
     }
 
     fn deadline(&self) -> Instant {

@@ -3,13 +3,13 @@
 use crate::backoff::Backoff;
 use crate::config::MqttConfig;
 use crate::connection::{self, Ended, Shared};
-use crate::intake::Intake;
 use crate::outbox::{Message, Outbox};
 use crate::reason::Reason;
 use crate::report::{ConnectionState, Report};
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::job::Answer;
+use dvs_domain::ledger::AnswerId;
 use dvs_domain::ports::{Answers, JobIntake};
 use dvs_job_json::{Topics, encode_answer};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// How long stopping may take: for the message that is being taken, and for answers to reach the broker.
+/// How long stopping may take: for acknowledgements and answers to reach the broker.
 pub const STOP_SECONDS_MAX: u64 = 5;
 
 /// Where jobs come in from the broker.
@@ -39,19 +39,11 @@ impl MqttDoor {
         let state = report.watch();
         let topics = config.topics.clone();
         let outbox = Arc::new(Outbox::default());
-        let (stop_taking, taking) = watch::channel(false);
         let (leave, leave_by) = watch::channel(None);
-        let (arrivals, queue) = Intake::new();
-        let taker = tokio::spawn(queue.run(topics.clone(), intake, taking));
-        let shared = Shared {
-            config,
-            outbox: Arc::clone(&outbox),
-            intake: arrivals,
-            report: Mutex::new(report),
-            leave_by,
-        };
+        let shared =
+            Shared { config, outbox: Arc::clone(&outbox), intake, report: Mutex::new(report), leave_by };
         let keeper = tokio::spawn(keep_connected(Arc::new(shared)));
-        Ok((MqttAnswers { topics, outbox }, MqttHandle { state, stop_taking, leave, taker, keeper }))
+        Ok((MqttAnswers { topics, outbox }, MqttHandle { state, leave, keeper }))
     }
 }
 
@@ -65,18 +57,16 @@ pub struct MqttAnswers {
 
 #[async_trait]
 impl Answers for MqttAnswers {
-    async fn publish(&self, answer: &Answer) {
+    async fn send(&self, id: AnswerId, answer: &Answer) {
         let (topic, payload) = encode_answer(&self.topics, answer);
-        self.outbox.put(Message { topic, payload }).await;
+        self.outbox.put(id, Message { topic, payload });
     }
 }
 
 /// Holds the door open. Dropping it is like losing power: the broker notices and publishes the last will.
 pub struct MqttHandle {
     state: watch::Receiver<ConnectionState>,
-    stop_taking: watch::Sender<bool>,
     leave: watch::Sender<Option<Instant>>,
-    taker: JoinHandle<()>,
     keeper: JoinHandle<()>,
 }
 
@@ -87,16 +77,10 @@ impl MqttHandle {
         self.state.clone()
     }
 
-    /// Takes nothing more, waits for the message that is being taken (half of the limit at most), sends what
-    /// is in the outbox, says that the agent is gone, and disconnects; all within [`STOP_SECONDS_MAX`]. What
-    /// the broker has not acknowledged by then never resolves.
+    /// Accepts nothing more, acknowledges what is recorded, sends what is in the outbox, says that the agent is gone, and
+    /// disconnects; all within [`STOP_SECONDS_MAX`]. What the broker has not acknowledged by then never is.
     pub async fn stop(mut self) {
-        let limit = Duration::from_secs(STOP_SECONDS_MAX);
-        let (half, by) = (Instant::now() + limit / 2, Instant::now() + limit);
-        self.stop_taking.send_replace(true);
-        if timeout_at(half, &mut self.taker).await.is_err() {
-            tracing::warn!("a message was still being taken; the broker will deliver it again");
-        }
+        let by = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
         self.leave.send_replace(Some(by));
         // The connection keeps to the limit itself; the moment more is for its last words.
         let _ = timeout_at(by + Duration::from_millis(500), &mut self.keeper).await;
@@ -105,7 +89,6 @@ impl MqttHandle {
 
 impl Drop for MqttHandle {
     fn drop(&mut self) {
-        self.taker.abort();
         self.keeper.abort();
     }
 }

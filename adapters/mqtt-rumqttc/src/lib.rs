@@ -5,19 +5,19 @@
 //! unacknowledged publishes when a broker lost the session, and can reconnect in a loop for ever, so each
 //! connection is a fresh client that is thrown away when it breaks. What stays is ours:
 //! - `outbox`: answers until the broker has acknowledged them, handed to every new connection in order;
-//! - `intake`: arrivals in order, bounded in bytes; a message is acknowledged after it was taken, on the
+//! - `arrivals`: what the core has not recorded yet, in order; a message is acknowledged after it was recorded, on the
 //!   connection that it came from. If that is gone the broker delivers it again, and the core knows repeats;
 //! - `backoff` and `report`: when to come back, and saying what changed once.
 //!
 //! The task that drives a connection (`connection`) never waits for the intake or for an answer.
 
 mod access;
+mod arrivals;
 mod backoff;
 mod broker_url;
 mod config;
 mod connection;
 mod door;
-mod intake;
 mod outbox;
 mod reason;
 mod report;
@@ -32,7 +32,6 @@ pub use broker_url::BrokerUrl;
 pub use config::MqttConfig;
 pub use connection::INFLIGHT_MAX;
 pub use door::{MqttAnswers, MqttDoor, MqttHandle, STOP_SECONDS_MAX};
-pub use intake::INTAKE_BYTES_MAX;
 pub use report::ConnectionState;
 pub use requester::{Requester, RequesterError};
 pub use tls_files::TlsFiles;

@@ -9,15 +9,15 @@ use super::job_control::JobControl;
 use crate::failpoint::between;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
-use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Phase};
+use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Phase, RefusalNumber};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
-use dvs_domain::ports::{Answers, Arrival, Change, Clock, Journal};
+use dvs_domain::ports::{Answers, Arrival, Change, Clock, Journal, Recorded};
 use futures::FutureExt;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 /// The engine's own limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,6 @@ pub struct EngineLimits {
 }
 
 impl EngineLimits {
-    /// Arrivals that wait to be taken; doors wait beyond that.
-    pub const ARRIVALS: usize = 256;
     /// Events that are recorded together.
     pub const BATCH: usize = 64;
     /// How often time limits are looked at, in milliseconds.
@@ -61,11 +59,13 @@ pub(crate) struct Engine {
     ledger: Ledger,
     arrivals: mpsc::Receiver<Delivery>,
     events: mpsc::UnboundedReceiver<Event>,
-    tell: mpsc::UnboundedSender<Event>,
+    events_in: mpsc::UnboundedSender<Event>,
     running: BTreeMap<JobKey, Arc<JobControl>>,
     answers_in_flight: usize,
     /// Arrivals that are being recorded, by what an answer would show of them.
-    taking: Vec<(Option<ShownId>, oneshot::Sender<()>)>,
+    recording: Vec<(Option<ShownId>, Recorded)>,
+    /// Arrivals that could not be recorded, by the answer that says so: their messages are acknowledged after it.
+    unrecorded: BTreeMap<RefusalNumber, Vec<Recorded>>,
     /// What could not be recorded and must be, with what follows from it: tried again at every tick, and before
     /// anything else is recorded or worked on.
     deferred: VecDeque<Vec<Effect>>,
@@ -78,16 +78,16 @@ impl Engine {
     /// An engine that has still to be run.
     #[must_use]
     pub(crate) fn new(parts: EngineParts, ledger: Ledger, arrivals: Arrivals) -> Self {
-        let (tell, events) = mpsc::unbounded_channel(); // Bounded by the jobs that run and the answers under way.
         Self {
             parts,
             ledger,
             arrivals: arrivals.deliveries,
-            events,
-            tell,
+            events: arrivals.events,
+            events_in: arrivals.events_in,
             running: BTreeMap::new(),
             answers_in_flight: 0,
-            taking: Vec::new(),
+            recording: Vec::new(),
+            unrecorded: BTreeMap::new(),
             deferred: VecDeque::new(),
             noted: Vec::new(),
             stopping: false,
@@ -169,22 +169,28 @@ impl Engine {
                 Event::Ended { key, released, .. } | Event::Released { key, released, .. } => {
                     *released = self.running.remove(key).and_then(|control| control.take_to_forget());
                 }
-                Event::Acknowledged(_) => self.answers_in_flight = self.answers_in_flight.saturating_sub(1),
+                Event::Acknowledged(id) => {
+                    between("agent.acknowledged");
+                    self.answers_in_flight = self.answers_in_flight.saturating_sub(1);
+                    if let AnswerId::Unrecorded(number) = id {
+                        self.unrecorded.remove(number).into_iter().flatten().for_each(|recorded| recorded());
+                    }
+                }
                 _ => {}
             }
             decided.push(self.decide(event));
         }
         for delivery in deliveries {
-            self.taking.push((delivery.shown_id(), delivery.taken));
+            self.recording.push((delivery.shown_id(), delivery.recorded));
             let event = self.event_of(delivery.arrival);
             decided.push(self.decide(event));
         }
         self.perform_all(decided).await;
-        if !self.taking.is_empty() {
+        if !self.recording.is_empty() {
             between("agent.taken");
         }
-        for (_, taken) in self.taking.drain(..) {
-            let _gone = taken.send(()); // A door that went away does not acknowledge: the broker repeats.
+        for (_, recorded) in self.recording.drain(..) {
+            recorded();
         }
         if ticked || self.noted.len() >= EngineLimits::BATCH {
             self.record_noted().await;
@@ -289,7 +295,7 @@ impl Engine {
                 self.decide(Event::RefusalNotRecorded(*number));
                 for effect in effects {
                     if let Effect::Answer(_, answer) = effect {
-                        self.act(Effect::Answer(AnswerId::Unrecorded, answer)).await;
+                        self.act(Effect::Answer(AnswerId::Unrecorded(*number), answer)).await;
                     }
                 }
             }
@@ -326,32 +332,18 @@ impl Engine {
         }
     }
 
-    /// Hands the answer over before anything that follows is done, and waits for the broker aside.
+    /// Hands the answer over before anything that follows is done. That the broker has it is an event.
     async fn answer(&mut self, id: AnswerId, answer: Answer) {
         between("agent.answer");
         log_answer(&answer);
         self.answers_in_flight += 1;
-        let answers = Arc::clone(&self.parts.answers);
-        let tell = self.tell.clone();
-        // Of what is not on disk the sender must have heard before its message is acknowledged.
-        let about = (id == AnswerId::Unrecorded).then(|| (answer.sender.clone(), answer.job.clone()));
-        let untaken = self.taking.extract_if(.., |(shown, _)| about.is_some() && *shown == about);
-        let untaken: Vec<_> = untaken.map(|(_, taken)| taken).collect();
-        let mut published = Box::pin(async move {
-            answers.publish(&answer).await;
-            for taken in untaken {
-                let _gone = taken.send(());
-            }
-        });
-        if futures::poll!(published.as_mut()).is_ready() {
-            let _stopped = tell.send(Event::Acknowledged(id));
-            return;
+        if let AnswerId::Unrecorded(number) = id {
+            let about = Some((answer.sender.clone(), answer.job.clone()));
+            let unrecorded = self.recording.extract_if(.., |(shown, _)| *shown == about);
+            let unrecorded = unrecorded.map(|(_, recorded)| recorded).collect();
+            self.unrecorded.insert(number, unrecorded);
         }
-        tokio::spawn(async move {
-            published.await;
-            between("agent.acknowledged");
-            let _stopped = tell.send(Event::Acknowledged(id)); // Not told: it is sent again after the restart.
-        });
+        self.parts.answers.send(id, &answer).await;
     }
 
     fn work(&mut self, job: Job, attempt: Attempt) {
@@ -362,7 +354,7 @@ impl Engine {
         let control = Arc::new(JobControl::default());
         self.running.insert(job.key(), Arc::clone(&control));
         let worker = Arc::clone(&self.parts.worker);
-        let tell = self.tell.clone();
+        let events = self.events_in.clone();
         tokio::spawn(async move {
             let event = match AssertUnwindSafe(worker.run(&job, attempt, &control)).catch_unwind().await {
                 Ok(event) => event,
@@ -374,7 +366,7 @@ impl Engine {
                 Err(_) => Event::Released { key: job.key(), released: None, undone: false },
             };
             between("agent.ended");
-            let _stopped = tell.send(event);
+            let _stopped = events.send(event);
         });
     }
 }
@@ -397,7 +389,7 @@ fn changes_of<'a>(effects: impl IntoIterator<Item = &'a Effect>) -> Vec<Change> 
 }
 
 fn refused(refusal: Refusal) -> Event {
-    let sender = refusal.sender.as_ref().map_or("nobody that could be told", |sender| sender.as_str());
+    let sender = refusal.sender.as_ref().map_or("no reply address", |sender| sender.as_str());
     let job = refusal.job.as_ref().map_or("-", |job| job.as_str());
     tracing::warn!(sender, job, code = %refusal.report.code, "refused: {}", refusal.report.error);
     Event::Refused(refusal)

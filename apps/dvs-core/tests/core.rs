@@ -10,11 +10,11 @@ use dvs_domain::failure::FailureCode;
 use dvs_domain::job::{CreateRequest, DeleteRequest, JobRequest, Target};
 use dvs_domain::ledger::{Limits, Phase};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Change, VolumeStore};
+use dvs_domain::ports::{Arrival, Change, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::user::User;
 use std::sync::atomic::Ordering;
-use support::{Core, at, create, delete, job, wait_for};
+use support::{Core, at, create, delete, hand_in, job, wait_for};
 
 async fn names(core: &Core) -> Vec<String> {
     core.store.list().await.unwrap().iter().map(|entry| entry.name().to_string()).collect()
@@ -299,8 +299,7 @@ async fn answers_wait_for_a_broker_that_is_away_and_come_in_order() {
     core.send(&create("1", "/mnt/a")).await;
     wait_for(|| core.mounts.at("/mnt/a").is_some(), || "no mount".to_owned()).await;
     assert_eq!(core.answers.all(), []);
-    core.answers.is_away.store(false, Ordering::SeqCst);
-    core.answers.back.notify_waiters();
+    core.answers.come_back();
     assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
 }
 
@@ -312,9 +311,7 @@ async fn stopping_finishes_what_runs_and_takes_nothing_more() {
     core.stop().await;
     assert_eq!(answers.to("1"), ["PENDING", "DONE"]);
     assert_eq!(journal.contents().attachments.len(), 1, "stopping detaches nothing");
-    let refused =
-        dvs_domain::ports::JobIntake::take(&intake, dvs_domain::ports::Arrival::Job(create("2", "/mnt/b")));
-    assert!(refused.await.is_err());
+    assert!(hand_in(&intake, Arrival::Job(create("2", "/mnt/b"))).await.is_err());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use dvs_domain::mount_point::AllowedRoots;
 use dvs_domain::ports::{JobIntake, Journal, VolumeStore};
 use dvs_job_json::decode;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// How long a stopping agent waits for work that runs, in seconds.
 const STOP_SECONDS: u64 = 5;
@@ -53,7 +53,9 @@ pub(crate) async fn live(sim: Sim, stop: watch::Receiver<bool>) -> Result<(), Fa
     for _ in 0..doors.await {
         tokio::spawn(door(sim.clone(), (wiring.intake)(Arc::new(core.intake()))));
     }
-    core.run((wiring.answers)(Arc::new(FakeAnswers(sim))), stop).await;
+    let intake: Arc<dyn JobIntake> = Arc::new(core.intake());
+    let answers = Arc::new(FakeAnswers { sim, intake: Arc::clone(&intake) });
+    core.run((wiring.answers)(answers, intake), stop).await;
     Ok(())
 }
 
@@ -70,7 +72,14 @@ async fn door(sim: Sim, intake: Arc<dyn JobIntake>) {
                 decode(&world.topics, topic, payload, retained)
             })
             .await;
-        if intake.take(arrival).await.is_err() {
+        let (recorded, is_recorded) = oneshot::channel();
+        let offered = intake.offer(
+            arrival,
+            Box::new(move || {
+                let _gone = recorded.send(());
+            }),
+        );
+        if offered.is_err() || is_recorded.await.is_err() {
             return; // The agent is stopping: the broker keeps the message.
         }
         sim.moment(Call::Acknowledge).await;

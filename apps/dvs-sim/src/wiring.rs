@@ -7,6 +7,9 @@ use dvs_domain::ports::{Answers, JobIntake};
 use dvs_job_json::{Topics, encode_answer};
 use std::sync::Arc;
 
+/// Wraps the way back to senders; the intake is told which answers the broker has.
+pub type WrapAnswers = fn(Arc<dyn Answers>, Arc<dyn JobIntake>) -> Arc<dyn Answers>;
+
 /// What lies between the core and the fakes. By default nothing.
 #[derive(Clone, Copy)]
 pub struct Wiring {
@@ -15,7 +18,7 @@ pub struct Wiring {
     /// Where doors hand in what arrives.
     pub intake: fn(Arc<dyn JobIntake>) -> Arc<dyn JobIntake>,
     /// The way back to senders.
-    pub answers: fn(Arc<dyn Answers>) -> Arc<dyn Answers>,
+    pub answers: WrapAnswers,
     /// Topic and payload of an answer.
     pub encode: fn(&Topics, &Answer) -> (String, Vec<u8>),
     /// Whether the store binds a loop device for each source, also for an image that has one.
@@ -27,7 +30,7 @@ impl Default for Wiring {
         Self {
             parts: |parts| parts,
             intake: |intake| intake,
-            answers: |answers| answers,
+            answers: |answers, _| answers,
             encode: encode_answer,
             binds_each_time: false,
         }

@@ -95,7 +95,7 @@ impl Ledger {
         self.leave_lane(number);
         let job = known.record.job;
         let answer = Answer { sender: job.sender, job: Some(job.id), status: Status::Failed(report) };
-        let mut effects = vec![Effect::Answer(AnswerId::Unrecorded, answer)];
+        let mut effects = vec![Effect::Answer(AnswerId::Unrecorded(self.next_refusal()), answer)];
         effects.extend(self.schedule(context.now));
         effects
     }

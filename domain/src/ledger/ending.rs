@@ -111,7 +111,7 @@ impl Ledger {
 
     pub(super) fn acknowledged(&mut self, id: AnswerId) -> Vec<Effect> {
         let (key, is_pending) = match id {
-            AnswerId::Unrecorded => return Vec::new(),
+            AnswerId::Unrecorded(_) => return Vec::new(),
             AnswerId::Refusal(number) => {
                 self.refusals.remove(&number);
                 return vec![Effect::Note(vec![Change::DropRefusal(number)])];

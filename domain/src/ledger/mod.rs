@@ -119,8 +119,8 @@ pub enum AnswerId {
     Final(JobKey),
     /// `FAILED` of what was refused.
     Refusal(RefusalNumber),
-    /// `FAILED` of what the journal could not take: nothing waits for it.
-    Unrecorded,
+    /// `FAILED` of what the journal could not record: it is not sent again after a restart.
+    Unrecorded(RefusalNumber),
 }
 
 /// What the work of a job is.

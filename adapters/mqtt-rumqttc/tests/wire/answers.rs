@@ -1,7 +1,7 @@
 //! Answers reach the broker, in order, whatever happens on the way.
 
 use crate::support::{
-    ANSWERS, Gate, Mosquitto, TestIntake, Watcher, answer, connected, door, eventually, first_times,
+    ANSWERS, Gate, Mosquitto, TestIntake, Watcher, answer, answer_id, connected, door, first_times,
 };
 use dvs_domain::failure::{FailureCode, FailureReport};
 use dvs_domain::job::Status;
@@ -12,27 +12,15 @@ use rustix::net::{getpeername, sockopt};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
 
 fn pending(id: usize) -> String {
     format!(r#"{{"job":"{id}","jobId":"{id}","status":"PENDING"}}"#)
 }
 
-/// Gives answers in order, and a task for each that ends when it is acknowledged.
-async fn publish(answers: &MqttAnswers, ids: std::ops::Range<usize>) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
+/// Gives answers in order.
+async fn send(answers: &MqttAnswers, ids: std::ops::Range<usize>) {
     for id in ids {
-        let answers = answers.clone();
-        tasks.push(tokio::spawn(async move { answers.publish(&answer(id, Status::Pending)).await }));
-        // On a runtime with one thread the task gets to the outbox now.
-        tokio::task::yield_now().await;
-    }
-    tasks
-}
-
-async fn all(tasks: Vec<JoinHandle<()>>) {
-    for task in tasks {
-        tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
+        answers.send(answer_id(id), &answer(id, Status::Pending)).await;
     }
 }
 
@@ -40,9 +28,11 @@ async fn all(tasks: Vec<JoinHandle<()>>) {
 async fn real_answers_go_out_in_order_at_qos_1_and_resolve() {
     let Some(broker) = Mosquitto::start("real_answers_go_out_in_order_at_qos_1_and_resolve") else { return };
     let watcher = Watcher::at(broker.port()).await;
-    let (answers, _handle) = door(broker.port(), &TestIntake::open()).await;
+    let intake = TestIntake::open();
+    let (answers, _handle) = door(broker.port(), &intake).await;
     let count = INFLIGHT_MAX * 5;
-    all(publish(&answers, 0..count).await).await;
+    send(&answers, 0..count).await;
+    intake.until_acknowledged(0..count).await;
     let heard = watcher.until(ANSWERS, |heard| heard.len() >= count).await;
     assert_eq!(heard, (0..count).map(pending).collect::<Vec<_>>());
     for heard in watcher.heard(ANSWERS) {
@@ -54,9 +44,10 @@ async fn real_answers_go_out_in_order_at_qos_1_and_resolve() {
 async fn real_failures_go_to_their_own_topic() {
     let Some(broker) = Mosquitto::start("real_failures_go_to_their_own_topic") else { return };
     let watcher = Watcher::at(broker.port()).await;
-    let (answers, _handle) = door(broker.port(), &TestIntake::open()).await;
+    let intake = TestIntake::open();
+    let (answers, _handle) = door(broker.port(), &intake).await;
     let report = FailureReport { code: FailureCode::NoSpace, error: "full".to_owned(), hint: None };
-    answers.publish(&answer(1, Status::Failed(report))).await;
+    answers.send(answer_id(1), &answer(1, Status::Failed(report))).await;
     let failed = watcher.until("docker/sip/s/jobs/failed", |heard| !heard.is_empty()).await;
     assert_eq!(failed, [r#"{"job":"1","jobId":"1","status":"FAILED","code":"no-space","error":"full"}"#]);
     assert!(watcher.heard(ANSWERS).is_empty());
@@ -91,17 +82,18 @@ async fn real_what_a_frozen_broker_lost_is_sent_again() {
     let Some(mut broker) = Mosquitto::start("real_what_a_frozen_broker_lost_is_sent_again") else { return };
     let gate = Gate::to(broker.port()).await;
     let watcher = Watcher::at(broker.port()).await;
-    let (answers, handle) = door(gate.port(), &TestIntake::open()).await;
+    let intake = TestIntake::open();
+    let (answers, handle) = door(gate.port(), &intake).await;
     broker.freeze();
-    let tasks = publish(&answers, 0..100).await;
-    assert!(tasks.iter().all(|task| !task.is_finished()));
+    send(&answers, 0..100).await;
+    assert_eq!(intake.acknowledged(0..100), 0);
     gate.shut();
     broker.kill();
     broker.start_again();
     watcher.subscribed(2).await;
     assert!(watcher.heard(ANSWERS).is_empty(), "the broker has seen none of them");
     gate.open();
-    all(tasks).await;
+    intake.until_acknowledged(0..100).await;
     assert_eq!(
         watcher.until(ANSWERS, |heard| heard.len() >= 100).await,
         (0..100).map(pending).collect::<Vec<_>>()
@@ -113,11 +105,12 @@ async fn real_what_a_frozen_broker_lost_is_sent_again() {
 async fn real_a_thawed_broker_gets_every_answer_once() {
     let Some(broker) = Mosquitto::start("real_a_thawed_broker_gets_every_answer_once") else { return };
     let watcher = Watcher::at(broker.port()).await;
-    let (answers, _handle) = door(broker.port(), &TestIntake::open()).await;
+    let intake = TestIntake::open();
+    let (answers, _handle) = door(broker.port(), &intake).await;
     broker.freeze();
-    let tasks = publish(&answers, 0..20).await;
+    send(&answers, 0..20).await;
     broker.thaw();
-    all(tasks).await;
+    intake.until_acknowledged(0..20).await;
     assert_eq!(
         watcher.until(ANSWERS, |heard| heard.len() >= 20).await,
         (0..20).map(pending).collect::<Vec<_>>()
@@ -129,18 +122,18 @@ async fn real_answers_survive_any_number_of_cut_connections() {
     let Some(broker) = Mosquitto::start("real_answers_survive_any_number_of_cut_connections") else { return };
     let gate = Gate::to(broker.port()).await;
     let watcher = Watcher::at(broker.port()).await;
-    let (answers, handle) = door(gate.port(), &TestIntake::open()).await;
-    let mut tasks = Vec::new();
+    let intake = TestIntake::open();
+    let (answers, handle) = door(gate.port(), &intake).await;
     for round in 0..4 {
         // Held first, so that some are under way and unacknowledged when the connection is cut.
         gate.hold();
-        tasks.extend(publish(&answers, round * 50..(round + 1) * 50).await);
+        send(&answers, round * 50..(round + 1) * 50).await;
         gate.shut();
         crate::support::away(&handle, "").await;
         gate.open();
         connected(&handle).await;
     }
-    all(tasks).await;
+    intake.until_acknowledged(0..200).await;
     let heard = watcher.until(ANSWERS, |heard| (0..200).all(|id| heard.contains(&pending(id)))).await;
     assert_eq!(
         first_times(&heard),
@@ -150,31 +143,15 @@ async fn real_answers_survive_any_number_of_cut_connections() {
 }
 
 #[tokio::test]
-async fn real_a_dropped_answer_is_not_sent() {
-    let Some(broker) = Mosquitto::start("real_a_dropped_answer_is_not_sent") else { return };
-    let gate = Gate::to(broker.port()).await;
-    let watcher = Watcher::at(broker.port()).await;
-    let (answers, handle) = door(gate.port(), &TestIntake::open()).await;
-    gate.shut();
-    crate::support::away(&handle, "").await;
-    let mut tasks = publish(&answers, 0..3).await;
-    let dropped = tasks.remove(1);
-    dropped.abort();
-    assert!(dropped.await.unwrap_err().is_cancelled());
-    gate.open();
-    all(tasks).await;
-    assert_eq!(watcher.until(ANSWERS, |heard| heard.len() >= 2).await, [pending(0), pending(2)]);
-}
-
-#[tokio::test]
 async fn real_stopping_flushes_what_waits() {
     let Some(broker) = Mosquitto::start("real_stopping_flushes_what_waits") else { return };
     let watcher = Watcher::at(broker.port()).await;
-    let (answers, handle) = door(broker.port(), &TestIntake::open()).await;
+    let intake = TestIntake::open();
+    let (answers, handle) = door(broker.port(), &intake).await;
     let count = INFLIGHT_MAX * 3;
-    let tasks = publish(&answers, 0..count).await;
+    send(&answers, 0..count).await;
     handle.stop().await;
-    assert!(tasks.iter().all(JoinHandle::is_finished), "all are acknowledged when stopping has ended");
+    assert_eq!(intake.acknowledged(0..count), count, "when stopping has ended");
     watcher.until(ANSWERS, |heard| heard.len() >= count).await;
 }
 
@@ -182,17 +159,13 @@ async fn real_stopping_flushes_what_waits() {
 async fn real_stopping_has_a_limit() {
     let Some(broker) = Mosquitto::start("real_stopping_has_a_limit") else { return };
     let gate = Gate::to(broker.port()).await;
-    let (answers, handle) = door(gate.port(), &TestIntake::open()).await;
+    let intake = TestIntake::open();
+    let (answers, handle) = door(gate.port(), &intake).await;
     gate.hold();
-    let tasks = publish(&answers, 0..3).await;
+    send(&answers, 0..3).await;
     let begun = Instant::now();
     handle.stop().await;
     let limit = Duration::from_secs(dvs_mqtt_rumqttc::STOP_SECONDS_MAX + 2);
     assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
-    assert!(tasks.iter().all(|task| !task.is_finished()));
-    tasks.iter().for_each(JoinHandle::abort);
-    eventually("the tasks have ended", || {
-        if tasks.iter().all(JoinHandle::is_finished) { Ok(()) } else { Err(String::new()) }
-    })
-    .await;
+    assert_eq!(intake.acknowledged(0..3), 0);
 }

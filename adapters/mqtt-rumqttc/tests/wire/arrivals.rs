@@ -5,7 +5,7 @@ use crate::support::{
     door, eventually, first_times, log,
 };
 use dvs_domain::ports::JobIntake;
-use dvs_mqtt_rumqttc::{INTAKE_BYTES_MAX, MqttDoor};
+use dvs_mqtt_rumqttc::MqttDoor;
 use std::sync::Arc;
 
 #[tokio::test]
@@ -191,13 +191,8 @@ async fn real_more_than_there_is_room_for_waits_at_the_broker() {
     let watcher = Watcher::at(broker.port()).await;
     let intake = TestIntake::blocked();
     let (_, handle) = door(broker.port(), &intake).await;
-    let large = |id: usize| {
-        let fill = "x".repeat(60_000);
-        format!(r#"{{"job":"{id}","sipId":"s","mountPount":"/mnt/a","volumeSize":"5","fill":"{fill}"}}"#)
-            .into_bytes()
-    };
-    let count = 2 * INTAKE_BYTES_MAX as usize / 60_000;
-    let payloads: Vec<Vec<u8>> = (0..count).map(large).collect();
+    let count = 2 * TestIntake::ROOM;
+    let payloads: Vec<Vec<u8>> = (0..count).map(create).collect();
     watcher.publish(CREATE, false, &payloads).await;
     eventually("there is no room", || match log.lines_with("faster than they can be written down") {
         1.. => Ok(()),

@@ -1,11 +1,11 @@
 //! The command line as a sender, with an agent on the other side that answers as it is told.
 
 use crate::support::{Gate, Mosquitto, access, config, connected, password_file, topics};
-use async_trait::async_trait;
 use dvs_domain::failure::{FailureCode, FailureReport};
 use dvs_domain::job::{Answer, CreateRequest, JobRequest, Status};
+use dvs_domain::ledger::AnswerId;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Answers, Arrival, IntakeClosed, JobIntake};
+use dvs_domain::ports::{Answers, Arrival, JobIntake, NotQueued, Recorded};
 use dvs_domain::size::VolumeSize;
 use dvs_mqtt_rumqttc::{MqttAnswers, MqttDoor, MqttHandle, Requester, RequesterError};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -18,19 +18,23 @@ struct Agent {
     asked: Mutex<Vec<Arrival>>,
 }
 
-#[async_trait]
 impl JobIntake for Agent {
-    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
+    fn offer(&self, arrival: Arrival, recorded: Recorded) -> Result<(), NotQueued> {
         self.asked.lock().unwrap().push(arrival.clone());
-        if let Arrival::Job(job) = &arrival {
-            for status in self.words.clone() {
-                let answer = Answer { sender: job.sender.clone(), job: Some(job.id.clone()), status };
-                let answers = self.answers.get().cloned().unwrap();
-                answers.publish(&answer).await;
-            }
+        if let Arrival::Job(job) = arrival {
+            let (words, answers) = (self.words.clone(), self.answers.get().cloned().unwrap());
+            tokio::spawn(async move {
+                for status in words {
+                    let answer = Answer { sender: job.sender.clone(), job: Some(job.id.clone()), status };
+                    answers.send(AnswerId::Final(job.key()), &answer).await;
+                }
+            });
         }
+        recorded();
         Ok(())
     }
+
+    fn acknowledged(&self, _: AnswerId) {}
 }
 
 async fn agent(port: u16, words: &[Status]) -> (Arc<Agent>, MqttHandle) {

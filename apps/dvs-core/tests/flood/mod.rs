@@ -1,12 +1,12 @@
 //! A stream of arrivals that never ends: deadlines, retries and forgetting do not wait behind it.
 
 use crate::support::virtual_time::{passed_until, run_clock};
-use crate::support::{Core, create, delete, wait_for};
+use crate::support::{Core, create, delete, hand_in, wait_for};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::Refusal;
 use dvs_domain::ledger::Limits;
 use dvs_domain::names::SenderId;
-use dvs_domain::ports::{Arrival, JobIntake};
+use dvs_domain::ports::Arrival;
 use std::sync::atomic::Ordering;
 use tokio::task::JoinSet;
 
@@ -34,7 +34,8 @@ fn flood(core: &Core) -> JoinSet<()> {
         let intake = core.intake.clone();
         let report = Failure::new(FailureCode::BadRequest, "no job").report();
         let refusal = Refusal { sender: Some(SenderId::new("flood").unwrap()), job: None, report };
-        flood.spawn(async move { while intake.take(Arrival::Refused(refusal.clone())).await.is_ok() {} });
+        flood
+            .spawn(async move { while hand_in(&intake, Arrival::Refused(refusal.clone())).await.is_ok() {} });
     }
     flood.spawn(run_clock(core.clock.clone(), COMMIT_MILLISECONDS));
     flood

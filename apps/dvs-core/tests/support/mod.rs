@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use dvs_core::{CoreParts, EngineLimits, Intake};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
-use dvs_domain::ledger::Limits;
+use dvs_domain::ledger::{AnswerId, Limits};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::names::{JobId, SenderId, StoreName};
 use dvs_domain::ports::{
-    Answers, Arrival, Change, Clock, Detached, JobIntake, Journal, Mounted, Mounter, Remembered, Source,
-    SourceKind, Survey, VolumeReferences, VolumeStore,
+    Answers, Arrival, Change, Clock, Detached, JobIntake, Journal, Mounted, Mounter, NotQueued, Remembered,
+    Source, SourceKind, Survey, VolumeReferences, VolumeStore,
 };
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
@@ -20,10 +20,10 @@ use dvs_domain::volume::VolumeId;
 use dvs_store_fake::FakeStore;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long a test waits for something to become true, in seconds.
@@ -98,13 +98,14 @@ impl Core {
         .unwrap();
         core.reattach().await;
         let intake = core.intake();
+        assert!(answers.intake.set(intake.clone()).is_ok());
         let (stop, stopped) = watch::channel(false);
         let engine = tokio::spawn(core.run(answers.clone(), stopped));
         Self { store, journal, answers, mounts, clock, containers, intake, stop, engine, folder, beside }
     }
 
     pub(crate) async fn send(&self, job: &Job) {
-        self.intake.take(Arrival::Job(job.clone())).await.unwrap();
+        hand_in(&self.intake, Arrival::Job(job.clone())).await.unwrap();
     }
 
     /// Waits until `id` has `count` answers, and gives them.
@@ -239,31 +240,57 @@ impl MemoryJournal {
     }
 }
 
+/// Hands `arrival` in, and waits until it is recorded.
+pub(crate) async fn hand_in(intake: &Intake, arrival: Arrival) -> Result<(), NotQueued> {
+    loop {
+        let (recorded, is_recorded) = oneshot::channel();
+        match intake.offer(
+            arrival.clone(),
+            Box::new(move || {
+                let _gone = recorded.send(());
+            }),
+        ) {
+            Err(NotQueued::Full) => tokio::task::yield_now().await,
+            Err(NotQueued::Stopping) => return Err(NotQueued::Stopping),
+            Ok(()) => return is_recorded.await.map_err(|_| NotQueued::Stopping),
+        }
+    }
+}
+
 /// A broker that acknowledges everything at once, or, when it is away, nothing.
 #[derive(Default)]
 pub(crate) struct Recorder {
+    intake: OnceLock<Intake>,
     said: Mutex<Vec<(String, String)>>,
+    waiting: Mutex<Vec<(AnswerId, Answer)>>,
     pub(crate) is_away: AtomicBool,
-    pub(crate) back: Notify,
 }
 
 #[async_trait]
 impl Answers for Recorder {
-    async fn publish(&self, answer: &Answer) {
-        while self.is_away.load(Ordering::SeqCst) {
-            self.back.notified().await;
+    async fn send(&self, id: AnswerId, answer: &Answer) {
+        self.waiting.lock().unwrap().push((id, answer.clone()));
+        if !self.is_away.load(Ordering::SeqCst) {
+            self.come_back();
         }
-        let id = answer.job.as_ref().map_or("-", |job| job.as_str()).to_owned();
-        let word = match &answer.status {
-            Status::Pending => "PENDING".to_owned(),
-            Status::Done => "DONE".to_owned(),
-            Status::Failed(report) => format!("FAILED {}: {}", report.code, report.error),
-        };
-        self.said.lock().unwrap().push((id, word));
     }
 }
 
 impl Recorder {
+    pub(crate) fn come_back(&self) {
+        self.is_away.store(false, Ordering::SeqCst);
+        for (id, answer) in self.waiting.lock().unwrap().drain(..) {
+            let job = answer.job.as_ref().map_or("-", |job| job.as_str()).to_owned();
+            let word = match &answer.status {
+                Status::Pending => "PENDING".to_owned(),
+                Status::Done => "DONE".to_owned(),
+                Status::Failed(report) => format!("FAILED {}: {}", report.code, report.error),
+            };
+            self.said.lock().unwrap().push((job, word));
+            self.intake.get().unwrap().acknowledged(id);
+        }
+    }
+
     pub(crate) fn all(&self) -> Vec<(String, String)> {
         self.said.lock().unwrap().clone()
     }

@@ -52,8 +52,7 @@ async fn what_could_not_be_recorded_is_never_recorded_after_what_came_later() {
     core.answers.is_away.store(true, Ordering::SeqCst);
     core.send(&create("1", "/mnt/a")).await;
     wait_for(|| 0 < core.journal.refusals.load(Ordering::SeqCst), || "no end".to_owned()).await;
-    core.answers.is_away.store(false, Ordering::SeqCst);
-    core.answers.back.notify_waiters();
+    core.answers.come_back();
     wait_for(|| core.answers.to("1") == ["PENDING"], || "no PENDING".to_owned()).await;
     *core.journal.fails_for.lock().unwrap() = None;
     assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);

@@ -4,28 +4,29 @@ use crate::world::Sim;
 use crate::world::faults::Call;
 use async_trait::async_trait;
 use dvs_domain::job::Answer;
-use dvs_domain::ports::Answers;
-use std::future::pending;
+use dvs_domain::ledger::AnswerId;
+use dvs_domain::ports::{Answers, JobIntake};
+use std::sync::Arc;
 
-pub(crate) struct FakeAnswers(pub(crate) Sim);
+pub(crate) struct FakeAnswers {
+    pub(crate) sim: Sim,
+    pub(crate) intake: Arc<dyn JobIntake>,
+}
 
 #[async_trait]
 impl Answers for FakeAnswers {
-    async fn publish(&self, answer: &Answer) {
+    async fn send(&self, id: AnswerId, answer: &Answer) {
         // No time passes before the client has it: the order of the calls is the order on the wire.
-        let instant = |call| self.0.effect(move |world| world.instant(call));
+        let instant = |call| self.sim.effect(move |world| world.instant(call));
         instant(Call::Publish).await;
-        let sent = self.0.effect(|world| {
-            let sent = world.check_answer(answer)?;
+        let intake = Arc::clone(&self.intake);
+        let sent = self.sim.effect(|world| {
+            let Some(sent) = world.check_answer(answer) else { return }; // A forbidden answer has ended the run.
             world.log(format_args!("agent sends {sent}"));
             let (topic, payload) = (world.wiring.encode)(&world.topics, answer);
-            Some(world.send(sent, topic, payload))
+            world.send(sent, topic, payload, Box::new(move || intake.acknowledged(id)));
         });
-        // A forbidden answer has ended the run.
-        let Some(acknowledged) = sent.await else { return pending().await };
+        sent.await;
         instant(Call::Publish).await;
-        if acknowledged.await.is_err() {
-            return pending().await; // The client is gone, and with it the agent.
-        }
     }
 }

@@ -5,12 +5,11 @@ use super::World;
 use super::event_queue::WorldEvent;
 use super::ids::{MessageNumber, SentAnswer};
 use std::collections::{BTreeMap, VecDeque};
-use tokio::sync::oneshot;
 
 /// Bounds of the client's reconnect delay, in milliseconds.
 const CONNECT_MILLISECONDS: (u64, u64) = (5, 900);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Broker {
     is_away: bool,
     /// Number of the open connection.
@@ -46,12 +45,11 @@ pub(crate) struct Arrived {
     pub(crate) message: MessageNumber,
 }
 
-#[derive(Debug)]
 struct Outgoing {
     sent: SentAnswer,
     topic: String,
     payload: Vec<u8>,
-    acknowledged: Option<oneshot::Sender<()>>,
+    acknowledged: Box<dyn FnOnce() + Send>,
 }
 
 impl Broker {
@@ -183,22 +181,20 @@ impl World {
         }
     }
 
-    /// Hands an answer to the client. The receiver resolves once the broker has acknowledged it.
+    /// Hands an answer to the client, which calls `acknowledged` once the broker has it.
     pub(crate) fn send(
         &mut self,
         sent: SentAnswer,
         topic: String,
         payload: Vec<u8>,
-    ) -> oneshot::Receiver<()> {
-        let (acknowledged, receiver) = oneshot::channel();
+        acknowledged: Box<dyn FnOnce() + Send>,
+    ) {
         let number = self.broker.answers;
         self.broker.answers += 1;
-        let outgoing = Outgoing { sent, topic, payload, acknowledged: Some(acknowledged) };
-        self.broker.outbox.insert(number, outgoing);
+        self.broker.outbox.insert(number, Outgoing { sent, topic, payload, acknowledged });
         if self.broker.connection.is_some() {
             self.transmit(number);
         }
-        receiver
     }
 
     fn transmit(&mut self, answer: u64) {
@@ -232,11 +228,8 @@ impl World {
         if self.broker.connection != Some(connection) {
             return;
         }
-        if let Some(mut outgoing) = self.broker.outbox.remove(&answer)
-            && let Some(acknowledged) = outgoing.acknowledged.take()
-        {
-            // The receiver is gone if the agent was killed.
-            let _gone = acknowledged.send(());
+        if let Some(outgoing) = self.broker.outbox.remove(&answer) {
+            (outgoing.acknowledged)();
         }
     }
 }

@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::job::{Answer, Status};
+use dvs_domain::ledger::AnswerId;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Answers, Arrival, Clock, IntakeClosed, JobIntake, VolumeReferences};
+use dvs_domain::ports::{Answers, Arrival, Clock, JobIntake, NotQueued, Recorded, VolumeReferences};
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::user::User;
 use dvs_domain::volume::VolumeId;
 use dvs_job_json::{Topics, encode_answer};
-use std::future::pending;
 use std::sync::Arc;
 
 struct HastyIntake(Arc<dyn JobIntake>);
@@ -18,12 +18,14 @@ pub(crate) fn hasty(intake: Arc<dyn JobIntake>) -> Arc<dyn JobIntake> {
     Arc::new(HastyIntake(intake))
 }
 
-#[async_trait]
 impl JobIntake for HastyIntake {
-    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
-        let intake = Arc::clone(&self.0);
-        tokio::spawn(async move { intake.take(arrival).await });
-        Ok(())
+    fn offer(&self, arrival: Arrival, recorded: Recorded) -> Result<(), NotQueued> {
+        recorded();
+        self.0.offer(arrival, Box::new(|| {}))
+    }
+
+    fn acknowledged(&self, id: AnswerId) {
+        self.0.acknowledged(id);
     }
 }
 
@@ -36,32 +38,33 @@ enum Fault {
 
 struct BrokenAnswers {
     answers: Arc<dyn Answers>,
+    intake: Arc<dyn JobIntake>,
     fault: Fault,
 }
 
-pub(crate) fn sends_pending_again(answers: Arc<dyn Answers>) -> Arc<dyn Answers> {
-    Arc::new(BrokenAnswers { answers, fault: Fault::SendsPendingAgain })
+pub(crate) fn sends_pending_again(answers: Arc<dyn Answers>, intake: Arc<dyn JobIntake>) -> Arc<dyn Answers> {
+    Arc::new(BrokenAnswers { answers, intake, fault: Fault::SendsPendingAgain })
 }
 
-pub(crate) fn swallows_pending(answers: Arc<dyn Answers>) -> Arc<dyn Answers> {
-    Arc::new(BrokenAnswers { answers, fault: Fault::SwallowsPending })
+pub(crate) fn swallows_pending(answers: Arc<dyn Answers>, intake: Arc<dyn JobIntake>) -> Arc<dyn Answers> {
+    Arc::new(BrokenAnswers { answers, intake, fault: Fault::SwallowsPending })
 }
 
-pub(crate) fn drops_final(answers: Arc<dyn Answers>) -> Arc<dyn Answers> {
-    Arc::new(BrokenAnswers { answers, fault: Fault::DropsFinal })
+pub(crate) fn drops_final(answers: Arc<dyn Answers>, intake: Arc<dyn JobIntake>) -> Arc<dyn Answers> {
+    Arc::new(BrokenAnswers { answers, intake, fault: Fault::DropsFinal })
 }
 
 #[async_trait]
 impl Answers for BrokenAnswers {
-    async fn publish(&self, answer: &Answer) {
+    async fn send(&self, id: AnswerId, answer: &Answer) {
         let is_final = answer.status != Status::Pending;
         match self.fault {
-            Fault::SwallowsPending if !is_final => return,
-            Fault::DropsFinal if is_final => return pending().await,
-            _ => self.answers.publish(answer).await,
+            Fault::SwallowsPending if !is_final => return self.intake.acknowledged(id),
+            Fault::DropsFinal if is_final => return,
+            _ => self.answers.send(id.clone(), answer).await,
         }
         if self.fault == Fault::SendsPendingAgain && is_final {
-            self.answers.publish(&Answer { status: Status::Pending, ..answer.clone() }).await;
+            self.answers.send(id, &Answer { status: Status::Pending, ..answer.clone() }).await;
         }
     }
 }

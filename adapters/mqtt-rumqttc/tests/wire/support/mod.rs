@@ -13,20 +13,19 @@ pub(crate) use log::log;
 pub(crate) use mosquitto::{Mosquitto, password_file};
 pub(crate) use watcher::Watcher;
 
-use async_trait::async_trait;
 use dvs_domain::failure::FailureCode;
 use dvs_domain::job::{Answer, Status};
+use dvs_domain::ledger::{AnswerId, RefusalNumber};
 use dvs_domain::names::{JobId, NodeName, SenderId, StoreName};
-use dvs_domain::ports::{Arrival, IntakeClosed, JobIntake};
+use dvs_domain::ports::{Arrival, JobIntake, NotQueued, Recorded};
 use dvs_job_json::{Presence, TopicWords, Topics};
 use dvs_mqtt_rumqttc::{
     BrokerAccess, BrokerUrl, ConnectionState, MqttAnswers, MqttConfig, MqttDoor, MqttHandle,
 };
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
 
 pub(crate) const CREATE: &str = "docker/n1/volumes/create";
 pub(crate) const ANSWERS: &str = "docker/sip/s/jobs";
@@ -110,48 +109,76 @@ pub(crate) fn create(id: usize) -> Vec<u8> {
     format!(r#"{{"job":"{id}","sipId":"s","mountPount":"/mnt/a","volumeSize":"5"}}"#).into_bytes()
 }
 
-/// Remembers what it takes; can be made to wait, and to close.
+/// Remembers what it records and which answers were acknowledged; can be made to wait, and to close.
 pub(crate) struct TestIntake {
     taken: Mutex<Vec<Arrival>>,
+    waiting: Mutex<VecDeque<(Arrival, Recorded)>>,
+    acknowledged: Mutex<BTreeSet<AnswerId>>,
     begun: AtomicUsize,
-    /// Arrivals are taken in the order of the calls.
-    turn: tokio::sync::Mutex<()>,
-    open: watch::Sender<bool>,
+    open: AtomicBool,
     closed: AtomicBool,
 }
 
 impl TestIntake {
+    /// How many arrivals wait before there is no room.
+    pub(crate) const ROOM: usize = 100;
+
     pub(crate) fn open() -> Arc<Self> {
         Self::new(true)
     }
 
-    /// Takes nothing until it is opened.
+    /// Records nothing until it is opened.
     pub(crate) fn blocked() -> Arc<Self> {
         Self::new(false)
     }
 
     fn new(open: bool) -> Arc<Self> {
-        let (open, _) = watch::channel(open);
         Arc::new(Self {
             taken: Mutex::default(),
+            waiting: Mutex::default(),
+            acknowledged: Mutex::default(),
             begun: AtomicUsize::new(0),
-            turn: tokio::sync::Mutex::default(),
-            open,
+            open: AtomicBool::new(open),
             closed: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn unblock(&self) {
-        self.open.send_replace(true);
+        self.open.store(true, Ordering::SeqCst);
+        self.record();
+    }
+
+    fn record(&self) {
+        let mut waiting = self.waiting.lock().unwrap();
+        while self.open.load(Ordering::SeqCst)
+            && let Some((arrival, recorded)) = waiting.pop_front()
+        {
+            self.taken.lock().unwrap().push(arrival);
+            recorded();
+        }
     }
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    /// How many messages it was asked to take.
+    /// How many messages it was offered.
     pub(crate) fn begun(&self) -> usize {
         self.begun.load(Ordering::SeqCst)
+    }
+
+    /// How many of these answers the broker has.
+    pub(crate) fn acknowledged(&self, ids: std::ops::Range<usize>) -> usize {
+        let acknowledged = self.acknowledged.lock().unwrap();
+        ids.filter(|id| acknowledged.contains(&answer_id(*id))).count()
+    }
+
+    pub(crate) async fn until_acknowledged(&self, ids: std::ops::Range<usize>) {
+        eventually("the broker has the answers", || match self.acknowledged(ids.clone()) {
+            count if count == ids.len() => Ok(()),
+            count => Err(count.to_string()),
+        })
+        .await;
     }
 
     /// The ids of jobs, and the codes of refusals, in order.
@@ -164,7 +191,7 @@ impl TestIntake {
     }
 
     pub(crate) async fn until(&self, enough: impl Fn(&[String]) -> bool) -> Vec<String> {
-        eventually("the intake has taken enough", || {
+        eventually("the intake has recorded enough", || {
             let taken = self.taken();
             if enough(&taken) { Ok(taken) } else { Err(format!("{taken:?}")) }
         })
@@ -179,18 +206,31 @@ impl TestIntake {
     }
 }
 
-#[async_trait]
 impl JobIntake for TestIntake {
-    async fn take(&self, arrival: Arrival) -> Result<(), IntakeClosed> {
+    fn offer(&self, arrival: Arrival, recorded: Recorded) -> Result<(), NotQueued> {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        let _turn = self.turn.lock().await;
-        let _ = self.open.subscribe().wait_for(|open| *open).await;
         if self.closed.load(Ordering::SeqCst) {
-            return Err(IntakeClosed);
+            return Err(NotQueued::Stopping);
         }
-        self.taken.lock().unwrap().push(arrival);
+        {
+            let mut waiting = self.waiting.lock().unwrap();
+            if waiting.len() >= Self::ROOM {
+                return Err(NotQueued::Full);
+            }
+            waiting.push_back((arrival, recorded));
+        }
+        self.record();
         Ok(())
     }
+
+    fn acknowledged(&self, id: AnswerId) {
+        self.acknowledged.lock().unwrap().insert(id);
+    }
+}
+
+/// The identity of the answer that [`answer`] gives.
+pub(crate) fn answer_id(id: usize) -> AnswerId {
+    AnswerId::Refusal(RefusalNumber(id as u64))
 }
 
 pub(crate) fn bad_request() -> String {
