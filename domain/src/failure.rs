@@ -271,6 +271,12 @@ impl Failure {
     }
 }
 
+impl AsRef<Self> for Failure {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(subject) = &self.parts.subject {

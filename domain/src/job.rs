@@ -1,55 +1,15 @@
 //! Jobs: one request to create or delete a volume, and the answers it gets.
 
+pub use crate::job_key::{JobKey, JobKind};
+
 use crate::failure::{Failure, FailureCode, FailureReport};
 use crate::mount_point::MountPoint;
 use crate::names::{JobId, SenderId, StoreName, VolumeName};
 use crate::size::VolumeSize;
-use crate::volume::{FileSystem, Mode, Provision};
+use crate::volume::{
+    Comparison, Difference, FileSystem, Mode, Provision, StoreDescription, VolumeId, VolumeSpec,
+};
 use std::fmt;
-
-/// What a job asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum JobKind {
-    /// Make a volume, and attach it.
-    Create,
-    /// Detach a volume, and destroy it.
-    Delete,
-}
-
-impl JobKind {
-    /// The word in topics, records and messages.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Delete => "delete",
-        }
-    }
-}
-
-impl fmt::Display for JobKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-/// A job's identity: sender + kind + the id that the sender chose. The specification's create and delete
-/// examples share their id: they are two jobs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobKey {
-    /// Who asked.
-    pub sender: SenderId,
-    /// For what.
-    pub kind: JobKind,
-    /// Under which id.
-    pub id: JobId,
-}
-
-impl fmt::Display for JobKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} job `{}` of `{}`", self.kind, self.id, self.sender)
-    }
-}
 
 /// One well-formed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,6 +151,68 @@ impl CreateRequest {
         Self { target, size, file_system: None, uid: None, gid: None, mode: None, provision: None }
     }
 
+    /// Fills in what this leaves open from the defaults of `store`, for a volume called `name`.
+    ///
+    /// # Errors
+    /// [`FailureCode::Unsupported`] where the store cannot do what is asked, and [`FailureCode::BadRequest`]
+    /// for a size below the least of the file system.
+    pub fn complete(&self, store: &StoreDescription, name: VolumeName) -> Result<VolumeSpec, Failure> {
+        let lacks = |what: &str| {
+            Failure::new(FailureCode::Unsupported, format!("store `{}` ({}) {what}", store.name, store.kind))
+                .with_hint("leave that option out, or name another store")
+        };
+        if self.file_system.is_some() && store.file_system.is_none() {
+            return Err(lacks("makes no file system"));
+        }
+        if self.provision.is_some() && store.provision.is_none() {
+            return Err(lacks("allocates nothing in advance"));
+        }
+        let file_system = self.file_system.or(store.file_system);
+        if let Some(fs) = file_system.filter(|fs| self.size.mebibytes() < fs.mebibytes_min()) {
+            return Err(Failure::new(
+                FailureCode::BadRequest,
+                format!("{} is too small for {fs}: at least {} MiB", self.size, fs.mebibytes_min()),
+            ));
+        }
+        Ok(VolumeSpec {
+            id: VolumeId { store: store.name.clone(), name },
+            size: self.size,
+            file_system,
+            uid: self.uid.unwrap_or(store.uid),
+            gid: self.gid.unwrap_or(store.gid),
+            mode: self.mode.unwrap_or(store.mode),
+            provision: self.provision.or(store.provision),
+        })
+    }
+
+    /// Whether `volume` is what this asks for. What the request leaves open agrees with anything:
+    /// a changed default never turns a repeated job into a conflict.
+    #[must_use]
+    pub fn compare(&self, volume: &VolumeSpec) -> Comparison {
+        let mut differences = Vec::new();
+        let mut compare = |field: &'static str, is: String, asked: Option<String>| {
+            if let Some(asked) = asked.filter(|asked| *asked != is) {
+                differences.push(Difference { field, is, asked });
+            }
+        };
+        let or_none = |value: Option<&'static str>| value.unwrap_or("none").to_owned();
+        compare("size", volume.size.to_string(), Some(self.size.to_string()));
+        compare(
+            "file system",
+            or_none(volume.file_system.map(FileSystem::as_str)),
+            self.file_system.map(|fs| fs.as_str().to_owned()),
+        );
+        compare("uid", volume.uid.to_string(), self.uid.map(|uid| uid.to_string()));
+        compare("gid", volume.gid.to_string(), self.gid.map(|gid| gid.to_string()));
+        compare("mode", volume.mode.to_string(), self.mode.map(|mode| mode.to_string()));
+        compare(
+            "provision",
+            or_none(volume.provision.map(Provision::as_str)),
+            self.provision.map(|provision| provision.as_str().to_owned()),
+        );
+        if differences.is_empty() { Comparison::Same } else { Comparison::Differs(differences) }
+    }
+
     #[cfg(test)]
     pub(crate) fn of_size(size: VolumeSize) -> Self {
         Self::at(MountPoint::new("/mnt/v").expect("a normal path"), size)
@@ -242,5 +264,86 @@ impl Refusal {
     #[must_use]
     pub fn of(job: &Job, failure: &Failure) -> Self {
         Self { sender: Some(job.sender.clone()), job: Some(job.id.clone()), report: failure.report() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> CreateRequest {
+        CreateRequest::of_size(VolumeSize::from_mebibytes(100).unwrap())
+    }
+
+    fn description() -> StoreDescription {
+        StoreDescription {
+            name: StoreName::new("loop").unwrap(),
+            kind: "loop",
+            file_system: Some(FileSystem::Ext4),
+            provision: Some(Provision::Thin),
+            uid: 0,
+            gid: 0,
+            mode: Mode::DEFAULT,
+            attachable: true,
+            is_shared: false,
+        }
+    }
+
+    #[test]
+    fn what_a_request_leaves_open_agrees_with_anything() {
+        let name = VolumeName::new("v").unwrap();
+        let asked = CreateRequest { file_system: Some(FileSystem::Ext2), uid: Some(5), ..request() };
+        let spec = asked.complete(&description(), name).unwrap();
+        assert_eq!(asked.compare(&spec), Comparison::Same);
+        assert_eq!(request().compare(&spec), Comparison::Same);
+    }
+
+    #[test]
+    fn a_conflict_names_each_difference() {
+        let spec = request().complete(&description(), VolumeName::new("v").unwrap()).unwrap();
+        let other = CreateRequest {
+            size: VolumeSize::from_mebibytes(300).unwrap(),
+            file_system: Some(FileSystem::Xfs),
+            uid: Some(1),
+            gid: Some(2),
+            mode: Some(Mode::parse("0700").unwrap()),
+            provision: Some(Provision::Thick),
+            ..request()
+        };
+        let conflict = other.compare(&spec).into_result(&spec.id).unwrap_err();
+        assert_eq!(conflict.code(), FailureCode::Conflict);
+        assert_eq!(
+            conflict.to_string(),
+            "volume `loop/v` is there with other content: size is 100 MiB, \
+             the request asks for 300 MiB; file system is ext4, the request asks for xfs; uid is 0, \
+             the request asks for 1; gid is 0, the request asks for 2; mode is 0755, the request asks for 0700; \
+             provision is thin, the request asks for thick"
+        );
+    }
+
+    #[test]
+    fn sizes_below_the_least_of_a_file_system_are_refused() {
+        for (fs, least) in [(FileSystem::Ext4, 1), (FileSystem::Btrfs, 109), (FileSystem::Xfs, 300)] {
+            let of = |mebibytes| CreateRequest {
+                file_system: Some(fs),
+                ..CreateRequest::of_size(VolumeSize::from_mebibytes(mebibytes).unwrap())
+            };
+            let complete =
+                |request: CreateRequest| request.complete(&description(), VolumeName::new("v").unwrap());
+            assert!(complete(of(least)).is_ok());
+            if least > 1 {
+                assert_eq!(complete(of(least - 1)).unwrap_err().code(), FailureCode::BadRequest);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_store_cannot_do_is_refused() {
+        assert!(description().admit_mount_point().is_ok());
+        let plain = StoreDescription { file_system: None, attachable: false, ..description() };
+        assert_eq!(plain.admit_mount_point().unwrap_err().code(), FailureCode::Unsupported);
+        let asked = CreateRequest { file_system: Some(FileSystem::Ext4), ..request() };
+        let refused = asked.complete(&plain, VolumeName::new("v").unwrap()).unwrap_err();
+        assert_eq!(refused.code(), FailureCode::Unsupported);
     }
 }

@@ -15,6 +15,7 @@
 pub mod attachment;
 pub mod failure;
 pub mod job;
+mod job_key;
 pub mod ledger;
 pub mod mount_point;
 pub mod names;
@@ -25,3 +26,4 @@ pub mod size;
 pub mod time;
 pub mod user;
 pub mod volume;
+mod volume_options;

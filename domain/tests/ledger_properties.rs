@@ -12,11 +12,11 @@ use dvs_domain::attachment::AttachmentTable;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobKey, JobRequest, Refusal, Status, Target};
 use dvs_domain::ledger::{
-    AnswerId, AnswerState, Attempt, Effect, Event, JobRecord, Ledger, Limits, Outcome, Phase, RefusalNumber,
+    AnswerId, AnswerState, Attempt, Change, Effect, Event, JobRecord, Ledger, Limits, Outcome, Phase,
+    RefusalNumber, Remembered,
 };
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
-use dvs_domain::ports::{Change, Remembered};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;

@@ -6,11 +6,10 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Refusal, Status, Target};
 use dvs_domain::ledger::{
     AnswerId, AnswerState, Attempt, Effect, Event, Finished, JobRecord, Ledger, Limits, Outcome, Phase,
-    RefusalNumber,
+    RefusalNumber, Remembered,
 };
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
-use dvs_domain::ports::Remembered;
 use dvs_domain::recovery::{CutOff, Rule, Situation, UnresolvedJobs, VolumeHealth, rule};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};

@@ -5,8 +5,8 @@ mod common;
 
 use common::{attachment, create, delete, finished, refusal, remembered};
 use dvs_domain::failure::FailureCode;
-use dvs_domain::ledger::RefusalNumber;
-use dvs_domain::ports::{Change, Journal, Remembered};
+use dvs_domain::ledger::{Change, RefusalNumber, Remembered};
+use dvs_domain::ports::Journal;
 use dvs_journal_redb::RedbJournal;
 use redb::{Database, TableDefinition};
 use std::fs;

@@ -1,7 +1,7 @@
 //! One volume, one operation at a time; different volumes side by side; calls that are given up.
 
 use crate::Bench;
-use crate::kit::{already_there, assert_absent, assert_traces, made, named, sound, volume};
+use crate::kit::{assert_absent, assert_traces, is_there, made, named, sound, volume};
 use dvs_domain::ports::{Created, Destroyed};
 use futures::future::join_all;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub async fn concurrent_creates_of_one_name_make_one_volume(bench: &dyn Bench) {
         tokio::spawn(async move { store.create(&volume).await.unwrap() })
     });
     let outcomes: Vec<Created> = join_all(calls).await.into_iter().map(|made| made.unwrap()).collect();
-    let new = outcomes.iter().filter(|created| **created == Created::New).count();
+    let new = outcomes.iter().filter(|created| created.is_new()).count();
     assert_eq!(new, 1, "{outcomes:?}");
-    assert!(outcomes.iter().all(|made| *made == Created::New || *made == already_there(&volume)));
+    assert!(outcomes.iter().all(|made| made.is_new() || is_there(made, &volume)));
     assert_eq!(store.list().await.unwrap(), [sound(&volume)]);
 }
 
@@ -35,11 +35,11 @@ pub async fn concurrent_creates_of_different_names_all_succeed(bench: &dyn Bench
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.create(&volume).await.unwrap() })
     });
-    assert!(join_all(calls).await.into_iter().all(|made| made.unwrap() == Created::New));
+    assert!(join_all(calls).await.into_iter().all(|made| made.unwrap().is_new()));
     assert_eq!(store.list().await.unwrap(), volumes.iter().map(sound).collect::<Vec<_>>());
     let calls = volumes.iter().cloned().map(|volume| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { store.destroy(&volume.spec.id.name).await.unwrap() })
+        tokio::spawn(async move { store.destroy(&volume.spec.id.name, None).await.unwrap() })
     });
     assert!(join_all(calls).await.into_iter().all(|gone| gone.unwrap() == Destroyed::Gone));
     assert_eq!(store.list().await.unwrap(), []);
@@ -56,9 +56,9 @@ pub async fn concurrent_creates_and_destroys_of_one_name_agree(bench: &dyn Bench
         let (store, volume) = (Arc::clone(&store), volume.clone());
         tokio::spawn(async move {
             if number % 2 == 0 {
-                i32::from(store.create(&volume).await.unwrap() == Created::New)
+                i32::from(store.create(&volume).await.unwrap().is_new())
             } else {
-                -i32::from(store.destroy(&volume.spec.id.name).await.unwrap() == Destroyed::Gone)
+                -i32::from(store.destroy(&volume.spec.id.name, None).await.unwrap() == Destroyed::Gone)
             }
         })
     });
@@ -69,7 +69,7 @@ pub async fn concurrent_creates_and_destroys_of_one_name_agree(bench: &dyn Bench
             assert_eq!(store.look_up(&named("a")).await.unwrap(), Some(sound(&volume)));
             assert_eq!(store.list().await.unwrap(), [sound(&volume)]);
             store.source(&named("a")).await.unwrap();
-            assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+            assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
         }
         _ => panic!("made minus destroyed is {there}"),
     }
@@ -98,10 +98,10 @@ pub async fn an_abandoned_create_is_whole_or_nothing(bench: &dyn Bench) {
         }
         let volume = volume(bench, &*store, "a");
         let created = store.create(&volume).await.unwrap();
-        assert!(created == Created::New || created == already_there(&volume), "{created:?}");
+        assert!(created.is_new() || is_there(&created, &volume), "{created:?}");
         assert_eq!(store.list().await.unwrap(), [sound(&volume)]);
         drop(store.source(&named("a")).await.unwrap());
-        assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+        assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
         assert_absent(&*store, "a").await;
     }
     assert_traces(&*place, &before, "giving up").await;

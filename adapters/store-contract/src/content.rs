@@ -1,7 +1,7 @@
 //! What is inside volumes: it is reached through a source, and nobody else touches it.
 
 use crate::Bench;
-use crate::kit::{already_there, assert_fails, assert_traces, made, named, volume};
+use crate::kit::{assert_fails, assert_there, assert_traces, made, named, volume};
 use dvs_domain::failure::FailureCode;
 use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, VolumeStore};
 use dvs_domain::size::VolumeSize;
@@ -32,22 +32,34 @@ pub async fn asking_for_a_source_again_gives_the_same(bench: &dyn Bench) {
     assert!(fs::exists(&there).unwrap(), "{there:?}");
 }
 
-/// What a store gives to attach with a new volume is what it gives later; and for a volume that was there it makes
-/// nothing.
-pub async fn what_is_created_to_attach_is_there_to_attach(bench: &dyn Bench) {
+/// The source that a store gives with a new volume is the one that it gives later.
+pub async fn the_source_of_a_new_volume_is_the_one_that_is_given_later(bench: &dyn Bench) {
     let place = bench.place().await;
     let store = place.open().await;
     let before = place.traces().await;
     let asked = volume(bench, &*store, "a");
-    let (created, given) = store.create_to_attach(&asked).await.unwrap();
-    assert_eq!(created, Created::New);
+    let Created::New(given) = store.create(&asked).await.unwrap() else { panic!("nothing was there") };
     let later = store.source(&named("a")).await.unwrap();
     assert!(given.as_ref().is_none_or(|given| given.kind == later.kind), "{given:?} is not {later:?}");
-    let (again, _) = store.create_to_attach(&asked).await.unwrap();
-    assert_eq!(again, already_there(&asked));
+    assert_there(&store.create(&asked).await.unwrap(), &asked);
     drop((given, later));
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     assert_traces(&*place, &before, "destroyed").await;
+}
+
+/// A volume is destroyed by its source as it is without, and another that was made under its name is none of the
+/// source's.
+pub async fn a_volume_is_destroyed_by_its_source(bench: &dyn Bench) {
+    let place = bench.place().await;
+    let store = place.open().await;
+    made(bench, &*store, "a").await;
+    let source = store.source(&named("a")).await.unwrap();
+    assert_eq!(store.destroy(&named("a"), Some(&source)).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), Some(&source)).await.unwrap(), Destroyed::NothingThere);
+    made(bench, &*store, "a").await;
+    place.damage(&named("a")).await;
+    let refused = store.destroy(&named("a"), Some(&source)).await;
+    assert_fails(refused, FailureCode::Damaged, "the source was of another volume");
 }
 
 /// There is nothing to attach for what is not there.
@@ -57,7 +69,7 @@ pub async fn sources_of_unknown_names_are_not_found(bench: &dyn Bench) {
     assert_fails(store.source(&named("a")).await, FailureCode::NotFound, "before");
     made(bench, &*store, "a").await;
     drop(store.source(&named("a")).await.unwrap());
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     assert_fails(store.source(&named("a")).await, FailureCode::NotFound, "after");
 }
 
@@ -71,11 +83,11 @@ pub async fn creating_again_leaves_the_content_alone(bench: &dyn Bench) {
     let content = content_of(&source);
     drop(source);
 
-    assert_eq!(store.create(&volume).await.unwrap(), already_there(&volume));
+    assert_there(&store.create(&volume).await.unwrap(), &volume);
     assert!(content_of(&store.source(&named("a")).await.unwrap()) == content, "created again");
     drop(store);
     let store = place.open().await;
-    assert_eq!(store.create(&volume).await.unwrap(), already_there(&volume));
+    assert_there(&store.create(&volume).await.unwrap(), &volume);
     assert!(content_of(&store.source(&named("a")).await.unwrap()) == content, "opened and created again");
 }
 
@@ -88,8 +100,8 @@ pub async fn a_volume_made_again_is_empty(bench: &dyn Bench) {
     mark(&source, bench.volume_size());
     assert!(is_marked(&source, bench.volume_size()), "the suite must see its own mark");
     drop(source);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
-    assert_eq!(create(bench, &*store, "a").await, Created::New);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
+    assert!(create(bench, &*store, "a").await.is_new());
     let source = store.source(&named("a")).await.unwrap();
     assert!(!is_marked(&source, bench.volume_size()), "something of the destroyed volume is inside");
     if let Some(path) = directory_of(&source) {

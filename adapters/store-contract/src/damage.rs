@@ -19,7 +19,7 @@ pub async fn a_damaged_entry_hides_no_other(bench: &dyn Bench) {
     assert_eq!((&listed[0], &listed[2]), (&sound(&before), &sound(&after)));
     assert_damaged(&*store, "b").await;
     store.source(&named("a")).await.unwrap();
-    store.destroy(&named("c")).await.unwrap();
+    store.destroy(&named("c"), None).await.unwrap();
     made(bench, &*store, "d").await;
 }
 
@@ -33,7 +33,7 @@ pub async fn a_damaged_entry_is_neither_created_over_nor_destroyed(bench: &dyn B
     let again = volume(bench, &*store, "a");
     assert_fails(store.create(&again).await, FailureCode::Damaged, "create over what is damaged");
     assert_fails(store.source(&named("a")).await, FailureCode::Damaged, "source of what is damaged");
-    assert_fails(store.destroy(&named("a")).await, FailureCode::Damaged, "destroy what is damaged");
+    assert_fails(store.destroy(&named("a"), None).await, FailureCode::Damaged, "destroy what is damaged");
     assert_traces(&*place, &traces, "refusing what is damaged").await;
     assert_damaged(&*store, "a").await;
 }

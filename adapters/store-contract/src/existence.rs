@@ -1,10 +1,10 @@
 //! What is there, and what is not: create, destroy, look up, list, and opening again.
 
 use crate::Bench;
-use crate::kit::{already_there, assert_absent, assert_traces, made, named, sound, volume, volume_as};
+use crate::kit::{assert_absent, assert_there, assert_traces, made, named, sound, volume, volume_as};
 use dvs_domain::job::CreateRequest;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Created, Destroyed};
+use dvs_domain::ports::Destroyed;
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{Entry, Mode, Volume};
@@ -33,7 +33,7 @@ pub async fn volumes_keep_every_field(bench: &dyn Bench) {
     by_job.made_at = Timestamp(u64::MAX / 2);
     let by_nobody = Volume { made_by: None, ..volume(bench, &*store, "by-nobody") };
     for volume in [&by_job, &by_nobody] {
-        assert_eq!(store.create(volume).await.unwrap(), Created::New);
+        assert!(store.create(volume).await.unwrap().is_new());
         assert_eq!(store.look_up(&volume.spec.id.name).await.unwrap(), Some(sound(volume)));
     }
 }
@@ -45,7 +45,7 @@ pub async fn creating_twice_changes_nothing(bench: &dyn Bench) {
     let first = made(bench, &*store, "a").await;
     let traces = place.traces().await;
     let again = Volume { made_at: Timestamp(first.made_at.0 + 1), made_by: None, ..first.clone() };
-    assert_eq!(store.create(&again).await.unwrap(), already_there(&first));
+    assert_there(&store.create(&again).await.unwrap(), &first);
     assert_eq!(store.list().await.unwrap(), [sound(&first)]);
     assert_traces(&*place, &traces, "creating again").await;
 }
@@ -58,7 +58,7 @@ pub async fn creating_other_content_gives_the_original(bench: &dyn Bench) {
     let mut other = original.clone();
     other.spec.size = VolumeSize::from_mebibytes(original.spec.size.mebibytes() + 1).unwrap();
     other.spec.uid += 1;
-    assert_eq!(store.create(&other).await.unwrap(), already_there(&original));
+    assert_there(&store.create(&other).await.unwrap(), &original);
     assert_eq!(store.look_up(&named("a")).await.unwrap(), Some(sound(&original)));
 }
 
@@ -70,7 +70,7 @@ pub async fn destroying_leaves_nothing(bench: &dyn Bench) {
     let before = place.traces().await;
     made(bench, &*store, "goes").await;
     assert_ne!(place.traces().await, before, "the bench must show what a volume consists of");
-    assert_eq!(store.destroy(&named("goes")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("goes"), None).await.unwrap(), Destroyed::Gone);
     assert_absent(&*store, "goes").await;
     assert_eq!(store.list().await.unwrap(), [sound(&stays)]);
     assert_traces(&*place, &before, "destroying").await;
@@ -80,10 +80,10 @@ pub async fn destroying_leaves_nothing(bench: &dyn Bench) {
 pub async fn destroying_twice_finds_nothing_there(bench: &dyn Bench) {
     let place = bench.place().await;
     let store = place.open().await;
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::NothingThere);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::NothingThere);
     made(bench, &*store, "a").await;
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::NothingThere);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::NothingThere);
 }
 
 /// Names that nothing has are not there, also one that begins like another.
@@ -116,7 +116,7 @@ pub async fn reopening_shows_the_same_volumes(bench: &dyn Bench) {
     for name in ["a", "b", "c"] {
         made(bench, &*store, name).await;
     }
-    store.destroy(&named("b")).await.unwrap();
+    store.destroy(&named("b"), None).await.unwrap();
     let before: Vec<Entry> = store.list().await.unwrap();
     let traces = place.traces().await;
     drop(store);
@@ -124,7 +124,7 @@ pub async fn reopening_shows_the_same_volumes(bench: &dyn Bench) {
     let store = place.open().await;
     assert_eq!(store.list().await.unwrap(), before);
     assert_traces(&*place, &traces, "opening again").await;
-    assert_eq!(store.destroy(&named("b")).await.unwrap(), Destroyed::NothingThere);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("b"), None).await.unwrap(), Destroyed::NothingThere);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     made(bench, &*store, "b").await;
 }

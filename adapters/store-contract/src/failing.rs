@@ -26,6 +26,6 @@ pub async fn a_failing_create_leaves_nothing(bench: &dyn Bench) {
         assert_traces(&*place, &before, way).await;
 
         made(bench, &*store, "a").await;
-        store.destroy(&VolumeName::new("a").unwrap()).await.unwrap();
+        store.destroy(&VolumeName::new("a").unwrap(), None).await.unwrap();
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn volume_as(store: &dyn VolumeStore, name: &str, request: &CreateReq
         id: JobId::new("1234567890").unwrap(),
     };
     Volume {
-        spec: store.describe().complete(request, named(name)).unwrap(),
+        spec: request.complete(&store.describe(), named(name)).unwrap(),
         made_by: Some(made_by),
         made_at: Timestamp(1_700_000_000_123),
     }
@@ -41,7 +41,7 @@ pub(crate) fn volume_as(store: &dyn VolumeStore, name: &str, request: &CreateReq
 /// Makes a volume that must be new.
 pub(crate) async fn made(bench: &dyn Bench, store: &dyn VolumeStore, name: &str) -> Volume {
     let volume = volume(bench, store, name);
-    assert_eq!(store.create(&volume).await.unwrap(), Created::New, "{name} is not there yet");
+    assert!(store.create(&volume).await.unwrap().is_new(), "{name} is not there yet");
     volume
 }
 
@@ -49,14 +49,20 @@ pub(crate) fn sound(volume: &Volume) -> Entry {
     Entry::Sound(Box::new(volume.clone()))
 }
 
-pub(crate) fn already_there(volume: &Volume) -> Created {
-    Created::AlreadyThere(Box::new(volume.clone()))
+/// Whether a create has found `volume`.
+pub(crate) fn is_there(created: &Created, volume: &Volume) -> bool {
+    matches!(created, Created::AlreadyThere(there) if **there == *volume)
+}
+
+pub(crate) fn assert_there(created: &Created, volume: &Volume) {
+    assert!(is_there(created, volume), "{created:?} is not {volume:?}");
 }
 
 /// Asserts that `result` failed with `code`, with a message that says something.
-pub(crate) fn assert_fails<T: Debug>(result: Result<T, Failure>, code: FailureCode, what: &str) {
+pub(crate) fn assert_fails<T: Debug, E: AsRef<Failure>>(result: Result<T, E>, code: FailureCode, what: &str) {
     match result {
-        Err(failure) => {
+        Err(error) => {
+            let failure = error.as_ref();
             assert_eq!(failure.code(), code, "{what}: {}", failure.chain());
             assert!(!failure.to_string().is_empty(), "{what}: the failure says nothing");
         }

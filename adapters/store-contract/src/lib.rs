@@ -28,9 +28,9 @@ pub use concurrency::{
     concurrent_creates_of_different_names_all_succeed, concurrent_creates_of_one_name_make_one_volume,
 };
 pub use content::{
-    a_volume_made_again_is_empty, asking_for_a_source_again_gives_the_same,
-    creating_again_leaves_the_content_alone, sources_of_unknown_names_are_not_found,
-    what_is_created_to_attach_is_there_to_attach,
+    a_volume_is_destroyed_by_its_source, a_volume_made_again_is_empty,
+    asking_for_a_source_again_gives_the_same, creating_again_leaves_the_content_alone,
+    sources_of_unknown_names_are_not_found, the_source_of_a_new_volume_is_the_one_that_is_given_later,
 };
 pub use damage::{
     a_damaged_entry_hides_no_other, a_damaged_entry_is_neither_created_over_nor_destroyed,
@@ -113,7 +113,8 @@ const PROMISES: &[(&str, Promise)] = promises![
     lists_are_in_order_of_names,
     reopening_shows_the_same_volumes,
     asking_for_a_source_again_gives_the_same,
-    what_is_created_to_attach_is_there_to_attach,
+    the_source_of_a_new_volume_is_the_one_that_is_given_later,
+    a_volume_is_destroyed_by_its_source,
     sources_of_unknown_names_are_not_found,
     creating_again_leaves_the_content_alone,
     a_volume_made_again_is_empty,

@@ -19,8 +19,8 @@ pub async fn an_unreachable_place_is_said_to_be_so(bench: &dyn Bench) {
     let (here, new) = (named("a"), volume(bench, &*store, "b"));
     place.make_unreachable().await;
     unavailable("create", store.create(&new)).await;
-    unavailable("destroy", store.destroy(&here)).await;
-    unavailable("destroy of what was never there", store.destroy(&new.spec.id.name)).await;
+    unavailable("destroy", store.destroy(&here, None)).await;
+    unavailable("destroy of what was never there", store.destroy(&new.spec.id.name, None)).await;
     unavailable("look up", store.look_up(&here)).await;
     unavailable("look up of what was never there", store.look_up(&new.spec.id.name)).await;
     unavailable("list", store.list()).await;
@@ -37,16 +37,16 @@ pub async fn an_unreachable_place_works_again_when_it_is_back(bench: &dyn Bench)
     let traces = place.traces().await;
     place.make_unreachable().await;
     unavailable("create", store.create(&volume)).await;
-    unavailable("destroy", store.destroy(&named("a"))).await;
+    unavailable("destroy", store.destroy(&named("a"), None)).await;
     place.make_reachable().await;
     assert_eq!(place.traces().await, traces, "what was refused has changed nothing");
     assert_eq!(store.list().await.unwrap(), [sound(&volume)]);
     made(bench, &*store, "b").await;
     drop(store.source(&named("a")).await.unwrap());
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
 }
 
-async fn unavailable<T: Debug>(what: &str, call: impl Future<Output = Result<T, Failure>>) {
+async fn unavailable<T: Debug, E: AsRef<Failure>>(what: &str, call: impl Future<Output = Result<T, E>>) {
     match tokio::time::timeout(Duration::from_secs(SAID_WITHIN_SECONDS), call).await {
         Ok(result) => assert_fails(result, FailureCode::StoreUnavailable, what),
         Err(_) => panic!("{what}: no answer within {SAID_WITHIN_SECONDS} s"),

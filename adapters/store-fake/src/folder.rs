@@ -6,6 +6,7 @@ use crate::removal::remove_tree;
 use crate::step::{AtStep, after_undo, unreachable_at};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::ports::DestroyError;
 use dvs_domain::volume::{Entry, Volume};
 use dvs_mountinfo::MountTable;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
@@ -108,7 +109,7 @@ impl Folder {
 
     /// Makes `name` not exist, and removes what it was, and what earlier removals of that name left. Says
     /// whether there was anything.
-    pub(crate) fn unmake(&self, name: &VolumeName, exists: bool) -> Result<bool, Failure> {
+    pub(crate) fn unmake(&self, name: &VolumeName, exists: bool) -> Result<bool, DestroyError> {
         self.reach()?;
         if exists {
             self.check_unused(name)?;
@@ -116,10 +117,17 @@ impl Folder {
             let staged = self.staged(name, "gone");
             fs::rename(self.volume(name), &staged).at("decide the removal", &self.volume(name))?;
             sync(&self.volumes()).map_err(|failure| {
-                let back = fs::rename(&staged, self.volume(name));
-                after_undo(failure, back.at("take the removal back", &staged))
+                match fs::rename(&staged, self.volume(name)).at("take the removal back", &staged) {
+                    Ok(()) => DestroyError::Refused(failure),
+                    Err(undo) => DestroyError::Decided(failure.undo_failed(undo)),
+                }
             })?;
         }
+        self.remove_gone(name).map_err(DestroyError::Decided)
+    }
+
+    /// Removes what removals of `name` have left. Says whether there was anything.
+    fn remove_gone(&self, name: &VolumeName) -> Result<bool, Failure> {
         let mine = format!("{name}~gone~");
         let leftovers = self.leftovers(|leftover| leftover.starts_with(&mine))?;
         for leftover in &leftovers {

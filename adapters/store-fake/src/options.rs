@@ -31,6 +31,7 @@ impl Options {
             gid: rustix::process::getegid().as_raw(),
             mode: Mode::DEFAULT,
             attachable: true,
+            is_shared: false,
         };
         Self { folder, description, overcommit: OvercommitRatio::DEFAULT }
     }
@@ -109,6 +110,7 @@ mod tests {
             gid: 6,
             mode: Mode::parse("0700").unwrap(),
             attachable: true,
+            is_shared: false,
         };
         assert_eq!(full.description, described);
     }

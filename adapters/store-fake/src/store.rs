@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::overcommit::OvercommitRatio;
-use dvs_domain::ports::{Created, Destroyed, Source, SourceKind, TakenBack, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use std::collections::HashMap;
 use std::path::Path;
@@ -51,7 +51,7 @@ struct Shared {
 struct Demands {
     capacity_bytes: Option<u64>,
     failing: Vec<(Action, FailureCode)>,
-    are_used_elsewhere: bool,
+    is_shared: bool,
 }
 
 impl FakeStore {
@@ -87,9 +87,9 @@ impl FakeStore {
         self.shared.demands().failing.push((action, code));
     }
 
-    /// From now on it is as if another node used every volume: none is taken back.
-    pub fn use_elsewhere(&self) {
-        self.shared.demands().are_used_elsewhere = true;
+    /// From now on it describes itself as a store that nodes share.
+    pub fn share(&self) {
+        self.shared.demands().is_shared = true;
     }
 
     fn with_options(options: Options) -> Result<Self, Failure> {
@@ -104,24 +104,24 @@ impl FakeStore {
     }
 
     /// Does `work` on a thread for blocking work.
-    async fn blocking<T: Send + 'static>(
+    async fn blocking<T: Send + 'static, E: From<Failure> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let shared = Arc::clone(&self.shared);
         let done = tokio::task::spawn_blocking(move || work(&shared)).await;
         done.unwrap_or_else(|ended| {
-            Err(Failure::internal("an operation of the store ended unexpectedly", ended))
+            Err(Failure::internal("an operation of the store ended unexpectedly", ended).into())
         })
     }
 
     /// Does `work` while no other changes `name`. The lane is kept until the work ends, also when the caller
     /// gives up waiting: then what was begun is still finished before anything else happens to `name`.
-    async fn in_lane<T: Send + 'static>(
+    async fn in_lane<T: Send + 'static, E: From<Failure> + Send + 'static>(
         &self,
         name: &VolumeName,
-        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let lane = {
             let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
             lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
@@ -148,13 +148,13 @@ impl Shared {
         let capacity = self.demands().capacity_bytes;
         let _promised = self.promises.admit(&self.folder, capacity, self.overcommit, volume)?;
         self.folder.make(volume, self.demanded(Action::Create))?;
-        Ok(Created::New)
+        Ok(Created::New(None))
     }
 
-    fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+    fn destroy(&self, name: &VolumeName) -> Result<Destroyed, DestroyError> {
         self.fail_if_demanded(Action::Destroy)?;
         let exists = match self.folder.read(name)? {
-            Some(Entry::Damaged { reason, .. }) => return Err(damaged(name, &reason)),
+            Some(Entry::Damaged { reason, .. }) => return Err(damaged(name, &reason).into()),
             Some(Entry::Sound(_)) => true,
             None => false,
         };
@@ -214,7 +214,7 @@ impl Shared {
 #[async_trait]
 impl VolumeStore for FakeStore {
     fn describe(&self) -> StoreDescription {
-        self.description.clone()
+        StoreDescription { is_shared: self.shared.demands().is_shared, ..self.description.clone() }
     }
 
     async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
@@ -222,16 +222,9 @@ impl VolumeStore for FakeStore {
         self.in_lane(&volume.spec.id.name, move |shared| shared.create(&asked)).await
     }
 
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+    async fn destroy(&self, name: &VolumeName, _: Option<&Source>) -> Result<Destroyed, DestroyError> {
         let asked = name.clone();
         self.in_lane(name, move |shared| shared.destroy(&asked)).await
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        if self.shared.demands().are_used_elsewhere {
-            return Ok(TakenBack::Left);
-        }
-        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
@@ -251,6 +244,10 @@ impl VolumeStore for FakeStore {
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         let asked = name.clone();
         self.in_lane(name, move |shared| shared.source(&asked)).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }
 

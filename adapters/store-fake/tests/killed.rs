@@ -4,7 +4,7 @@
 use dvs_domain::job::CreateRequest;
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Created, Destroyed, VolumeStore};
+use dvs_domain::ports::{Destroyed, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::Volume;
@@ -25,7 +25,7 @@ fn store(folder: &Path) -> FakeStore {
 fn volume(store: &FakeStore, name: &VolumeName) -> Volume {
     let size = VolumeSize::from_mebibytes(1).unwrap();
     let request = CreateRequest::at(MountPoint::new("/mnt/a").unwrap(), size);
-    let spec = store.describe().complete(&request, name.clone()).unwrap();
+    let spec = request.complete(&store.describe(), name.clone()).unwrap();
     Volume { spec, made_by: None, made_at: Timestamp(1) }
 }
 
@@ -37,7 +37,7 @@ async fn a_volume_is_whole_or_gone_whichever_step_the_process_ends_at() {
         let scenario = fail::FailScenario::setup();
         let store = store(&PathBuf::from(folder));
         store.create(&volume(&store, &name)).await.unwrap();
-        store.destroy(&name).await.unwrap();
+        store.destroy(&name, None).await.unwrap();
         scenario.teardown();
         return;
     }
@@ -65,7 +65,7 @@ async fn a_volume_is_whole_or_gone_whichever_step_the_process_ends_at() {
         assert_eq!(found.is_some(), is_there, "{step}");
         assert_eq!(store.list().await.unwrap(), found.into_iter().collect::<Vec<_>>(), "{step}");
         let created = store.create(&volume(&store, &name)).await.unwrap();
-        assert_eq!(created == Created::New, !is_there, "{step}");
-        assert_eq!(store.destroy(&name).await.unwrap(), Destroyed::Gone, "{step}");
+        assert_eq!(created.is_new(), !is_there, "{step}");
+        assert_eq!(store.destroy(&name, None).await.unwrap(), Destroyed::Gone, "{step}");
     }
 }

@@ -39,7 +39,7 @@ fn volume(store: &FakeStore, name: &str, mebibytes: u64, provision: Option<Provi
         provision,
         ..CreateRequest::at(MountPoint::new(format!("/mnt/{name}")).unwrap(), size)
     };
-    let spec = store.describe().complete(&request, named(name)).unwrap();
+    let spec = request.complete(&store.describe(), named(name)).unwrap();
     Volume { spec, made_by: None, made_at: Timestamp(1) }
 }
 
@@ -80,7 +80,7 @@ async fn modes_hold_whatever_they_are_and_owners_where_root_asks() {
         let found = fs::metadata(data(&store, name).await).unwrap();
         assert_eq!(found.permissions().mode() & 0o7777, volume.spec.mode.bits(), "{name}");
         assert_eq!((found.uid(), found.gid()), (volume.spec.uid, volume.spec.gid), "{name}");
-        assert_eq!(store.destroy(&named(name)).await.unwrap(), Destroyed::Gone);
+        assert_eq!(store.destroy(&named(name), None).await.unwrap(), Destroyed::Gone);
     }
 }
 
@@ -95,12 +95,12 @@ async fn thin_volumes_are_held_against_the_over_commit_and_thick_ones_against_wh
     assert_eq!(store.look_up(&named("b")).await.unwrap(), None);
 
     let thick = |name, mebibytes| volume(&store, name, mebibytes, Some(Provision::Thick));
-    assert_eq!(store.create(&thick("c", 40)).await.unwrap(), Created::New);
+    assert!(store.create(&thick("c", 40)).await.unwrap().is_new());
     assert_eq!(store.usage(&named("c")).await.unwrap().allocated_bytes, 40 * MIB);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     let refused = store.create(&thick("d", 61)).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::NoSpace);
-    assert_eq!(store.create(&thick("d", 59)).await.unwrap(), Created::New);
+    assert!(store.create(&thick("d", 59)).await.unwrap().is_new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +117,7 @@ async fn creates_at_once_are_not_promised_the_same_room() {
     for create in creates {
         match create.await.unwrap() {
             Ok(created) => {
-                assert_eq!(created, Created::New);
+                assert!(created.is_new());
                 made += 1;
             }
             Err(refused) => assert_eq!(refused.code(), FailureCode::NoSpace, "{}", refused.chain()),
@@ -156,9 +156,9 @@ async fn failures_on_demand_come_once_and_in_order_and_change_nothing() {
     assert_eq!(create(&store, "a", 1).await.unwrap_err().code(), FailureCode::Internal);
     assert_eq!(store.list().await.unwrap_err().code(), FailureCode::StoreUnavailable);
     assert_eq!(store.list().await.unwrap(), []);
-    assert_eq!(create(&store, "a", 1).await.unwrap(), Created::New);
+    assert!(create(&store, "a", 1).await.unwrap().is_new());
     store.failing_next(Action::Destroy, FailureCode::InUse);
-    assert_eq!(store.destroy(&named("a")).await.unwrap_err().code(), FailureCode::InUse);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap_err().into_failure().code(), FailureCode::InUse);
     assert_eq!(store.list().await.unwrap().len(), 1);
 }
 
@@ -237,10 +237,10 @@ async fn real_a_mount_inside_a_volume_keeps_it_from_being_destroyed() {
     }
     let mounted = Mounted(File::open(&inside).unwrap());
     fs::write(inside.join("precious"), "data").unwrap();
-    let refused = store.destroy(&named("a")).await.unwrap_err();
+    let refused = store.destroy(&named("a"), None).await.unwrap_err().into_failure();
     assert_eq!(refused.code(), FailureCode::InUse, "{}", refused.chain());
     assert_eq!(fs::read_to_string(inside.join("precious")).unwrap(), "data");
-    assert_eq!(store.destroy(&named("a.b")).await.unwrap(), Destroyed::Gone, "a neighbour is not used");
+    assert_eq!(store.destroy(&named("a.b"), None).await.unwrap(), Destroyed::Gone, "a neighbour is not used");
     drop(mounted);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
 }

@@ -12,8 +12,8 @@ use crate::sources;
 use crate::stage::{Published, Staged, undone};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::ports::{Created, Source};
-use dvs_domain::volume::{FileSystem, Provision, Volume};
+use dvs_domain::ports::Created;
+use dvs_domain::volume::{Provision, Volume};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     Advice, FallocateFlags, Mode, OFlags, fadvise, fallocate, fdatasync, fstat, fsync, ftruncate, openat,
@@ -22,54 +22,35 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
 
-/// Makes `volume` exist, or leaves nothing.
+/// Makes `volume` exist, or leaves nothing. The image of a new one is bound to its loop device while nobody else knows
+/// of it: so it is bound to nothing else.
 pub(crate) fn create(shared: &Shared, volume: &Volume) -> Result<Created, Failure> {
-    make(shared, volume, |_, _| Ok(())).map(|(created, _)| created)
-}
-
-/// Likewise, and binds the image of a new one while nobody else knows of it: so it is bound to nothing else.
-pub(crate) fn create_to_attach(
-    shared: &Shared,
-    volume: &Volume,
-) -> Result<(Created, Option<Source>), Failure> {
-    let (created, bound) = make(shared, volume, sources::bind_new)?;
-    let source = bound.map(|bound| {
-        shared.loops.refresh();
-        shared.sources.give(&volume.spec.id.name, bound)
-    });
-    Ok((created, source))
-}
-
-/// Makes `volume` exist, and does `before` with its image before it does.
-fn make<T>(
-    shared: &Shared,
-    volume: &Volume,
-    before: impl FnOnce(&OwnedFd, FileSystem) -> Result<T, Failure>,
-) -> Result<(Created, Option<T>), Failure> {
     let id = shared.id(&volume.spec.id.name);
     let folders = shared.root.open()?;
     if let Some(found) = entry::find(&folders, &id) {
-        return Ok((Created::AlreadyThere(Box::new(found.into_sound(&id)?.volume)), None));
+        return Ok(Created::AlreadyThere(Box::new(found.into_sound(&id)?.volume)));
     }
     settings::check_owner(volume.spec.uid, volume.spec.gid)?;
     step::failpoint("loop.reserve")?;
     let format = Format::of(volume, &shared.settings);
     let reservation = shared.promises.reserve(&folders, &id.name, volume.spec.size, format.provision)?;
     let staged = Staged::make(&folders, &id.name)?;
-    let filled = fill(shared, &staged, &settled(volume, &format), &format);
+    let settled = settled(volume, &format);
+    let filled = fill(shared, &staged, &settled, &format);
     let published = filled.and_then(|image| {
-        let done = before(&image, format.file_system)?;
-        Ok((staged.publish(&folders, &id.name)?, done))
+        let bound = sources::bind_new(&image, settled, &format)?;
+        Ok((staged.publish(&folders, &id.name)?, bound))
     });
     match published {
-        Ok((Published::Yes, done)) => {
+        Ok((Published::Yes, bound)) => {
             reservation.keep();
-            Ok((Created::New, Some(done)))
+            shared.loops.refresh();
+            Ok(Created::New(Some(shared.sources.give(&id.name, bound))))
         }
-        Ok((Published::NameIsTaken, done)) => {
-            drop(done);
+        Ok((Published::NameIsTaken, bound)) => {
+            drop(bound);
             staged.remove(&folders)?;
-            Ok((there_meanwhile(&folders, shared, volume)?, None))
+            there_meanwhile(&folders, shared, volume)
         }
         Err(failure) => Err(undone(failure, staged.remove(&folders))),
     }

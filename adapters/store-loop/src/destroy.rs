@@ -5,12 +5,12 @@ use crate::Shared;
 use crate::device::{self, BackingFile, ExclusiveDevice, ExclusiveError};
 use crate::entry::{self, SoundVolume};
 use crate::folders::{self, Folders};
-use crate::sources;
+use crate::sources::{self, Kept};
 use crate::stage::{Staged, undone};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::Destroyed;
+use dvs_domain::ports::{DestroyError, Destroyed};
 use dvs_domain::volume::VolumeId;
 use rustix::fd::OwnedFd;
 use rustix::fs::{fstat, ftruncate};
@@ -24,10 +24,16 @@ const BUSY_MILLISECONDS_MAX: u64 = 100;
 const RELEASE_MILLISECONDS_MAX: u64 = 2000;
 
 /// Makes sure that nothing is called `name`.
-pub(crate) fn destroy(shared: &Shared, name: &VolumeName) -> Result<Destroyed, Failure> {
+pub(crate) fn destroy(
+    shared: &Shared,
+    name: &VolumeName,
+    kept: Option<&Kept>,
+) -> Result<Destroyed, DestroyError> {
     let id = shared.id(name);
     let folders = shared.root.open()?;
-    let Some(found) = entry::find_locked(&folders, &id)? else { return Ok(Destroyed::NothingThere) };
+    let Some(found) = entry::find_locked(&folders, &id, kept.and_then(Kept::known))? else {
+        return Ok(Destroyed::NothingThere);
+    };
     let volume = found.into_sound(&id)?;
     refuse_foreign_files(&id, &volume)?;
     let failed = |errno| step::failed("hold", "cannot see what uses the volume", errno);

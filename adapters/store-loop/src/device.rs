@@ -12,7 +12,7 @@ use linux_raw_sys::loop_device::{
     LOOP_CTL_GET_FREE, LOOP_GET_STATUS64, loop_config, loop_info64,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, makedev, minor, mknodat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, major, makedev, minor, mknodat, open};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Ioctl, IoctlOutput, NoArg, Opcode, Setter, ioctl};
 use std::ffi::c_void;
@@ -46,8 +46,12 @@ impl BackingFile {
     /// # Errors
     /// What `fstat` says.
     pub fn of(file: impl AsFd) -> rustix::io::Result<Self> {
-        let stat = fstat(file)?;
-        Ok(Self { device: (major(stat.st_dev), minor(stat.st_dev)), inode: stat.st_ino })
+        Ok(Self::of_stat(&fstat(file)?))
+    }
+
+    /// The identity of a file of which this was read.
+    pub(crate) fn of_stat(stat: &Stat) -> Self {
+        Self { device: (major(stat.st_dev), minor(stat.st_dev)), inode: stat.st_ino }
     }
 
     fn of_status(status: &loop_info64) -> Self {

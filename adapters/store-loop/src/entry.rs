@@ -1,5 +1,6 @@
 //! What is called by a name: a volume in order, with its folder and image open, or something damaged.
 
+use crate::device::BackingFile;
 use crate::folders::{self, Folders, IMAGE, RECORDS};
 use crate::record;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -17,6 +18,12 @@ pub(crate) enum Found {
     Sound(SoundVolume),
     /// Something else, and what is wrong with it.
     Damaged(String),
+}
+
+/// A volume as it was read before, and the image that it has.
+pub(crate) struct KnownVolume {
+    pub(crate) volume: Volume,
+    pub(crate) image: BackingFile,
 }
 
 /// A volume in order: its record can be read, and its image has the recorded size.
@@ -40,8 +47,13 @@ pub(crate) fn find(folders: &Folders, id: &VolumeId) -> Option<Found> {
     }
 }
 
-/// Looks for `id`, and locks its folder against other processes until the volume is dropped.
-pub(crate) fn find_locked(folders: &Folders, id: &VolumeId) -> Result<Option<Found>, Failure> {
+/// Looks for `id`, and locks its folder against other processes until the volume is dropped. The record of a volume
+/// that is `known` is not read again.
+pub(crate) fn find_locked(
+    folders: &Folders,
+    id: &VolumeId,
+    known: Option<&KnownVolume>,
+) -> Result<Option<Found>, Failure> {
     loop {
         let folder = match open(folders, id) {
             Ok(None) => return Ok(None),
@@ -51,8 +63,18 @@ pub(crate) fn find_locked(folders: &Folders, id: &VolumeId) -> Result<Option<Fou
         folders::lock(&folder, &id.name)?;
         // It may have been removed, and made anew, while this waited for the lock.
         if folders::is_still(&folders.volumes, id.name.as_str(), &folder) {
-            return Ok(Some(Found::of(read(&folder, id), folder)));
+            let known = known.filter(|known| known.is_in(&folder));
+            let read = known.map_or_else(|| read(&folder, id), |known| Ok(known.volume.clone()));
+            return Ok(Some(Found::of(read, folder)));
         }
+    }
+}
+
+impl KnownVolume {
+    fn is_in(&self, folder: &OwnedFd) -> bool {
+        image(folder).is_ok_and(|image| {
+            BackingFile::of_stat(&image) == self.image && has_size(&image, &self.volume).is_ok()
+        })
     }
 }
 
@@ -114,9 +136,15 @@ fn open(folders: &Folders, id: &VolumeId) -> Result<Option<OwnedFd>, String> {
 
 fn read(folder: &OwnedFd, id: &VolumeId) -> Result<Volume, String> {
     let volume = read_record(folder, id)?;
-    let (is, recorded) = (image(folder)?.st_size, volume.spec.size.bytes());
+    has_size(&image(folder)?, &volume)?;
+    Ok(volume)
+}
+
+/// Whether the image has the size that `volume` was recorded with.
+fn has_size(image: &Stat, volume: &Volume) -> Result<(), String> {
+    let (is, recorded) = (image.st_size, volume.spec.size.bytes());
     if u64::try_from(is) == Ok(recorded) {
-        Ok(volume)
+        Ok(())
     } else {
         Err(format!("its image has {is} bytes, recorded are {recorded}"))
     }

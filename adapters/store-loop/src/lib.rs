@@ -32,7 +32,7 @@ mod template;
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Created, Destroyed, Source, TakenBack, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume, VolumeId};
 use folders::{IMAGE, Root};
 use locks::NameLocks;
@@ -96,11 +96,11 @@ impl LoopStore {
 
     /// Runs `work` on a thread for blocking work, alone with `name`. A caller who gives up does not stop it: it is
     /// finished, and the name stays locked until then.
-    async fn alone_with<T: Send + 'static>(
+    async fn alone_with<T: Send + 'static, E: From<Failure> + Send + 'static>(
         &self,
         name: &VolumeName,
-        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let guard = self.locks.lock(name).await;
         self.aside(move |shared| {
             let _guard = guard;
@@ -110,14 +110,14 @@ impl LoopStore {
     }
 
     /// Runs `work` on a thread for blocking work.
-    async fn aside<T: Send + 'static>(
+    async fn aside<T: Send + 'static, E: From<Failure> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
+        work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
         let shared = Arc::clone(&self.shared);
         match tokio::task::spawn_blocking(move || work(&shared)).await {
             Ok(result) => result,
-            Err(error) => Err(Failure::internal("the work on a volume was cut off", error)),
+            Err(error) => Err(Failure::internal("the work on a volume was cut off", error).into()),
         }
     }
 }
@@ -135,6 +135,7 @@ impl VolumeStore for LoopStore {
             gid: settings.gid,
             mode: settings.mode,
             attachable: true,
+            is_shared: false,
         }
     }
 
@@ -143,19 +144,9 @@ impl VolumeStore for LoopStore {
         self.alone_with(&volume.spec.id.name.clone(), move |shared| create::create(shared, &volume)).await
     }
 
-    async fn create_to_attach(&self, volume: &Volume) -> Result<(Created, Option<Source>), Failure> {
-        let volume = volume.clone();
-        let name = volume.spec.id.name.clone();
-        self.alone_with(&name, move |shared| create::create_to_attach(shared, &volume)).await
-    }
-
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
-        let asked = name.clone();
-        self.alone_with(name, move |shared| destroy::destroy(shared, &asked)).await
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
+    async fn destroy(&self, name: &VolumeName, source: Option<&Source>) -> Result<Destroyed, DestroyError> {
+        let (asked, kept) = (name.clone(), source.and_then(Source::kept));
+        self.alone_with(name, move |shared| destroy::destroy(shared, &asked, kept.as_deref())).await
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
@@ -175,6 +166,10 @@ impl VolumeStore for LoopStore {
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         let asked = name.clone();
         self.alone_with(name, move |shared| sources::source(shared, &asked)).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }
 

@@ -5,13 +5,14 @@
 use crate::Shared;
 use crate::check;
 use crate::device::{self, BackingFile, ExclusiveError, LoopDevice};
-use crate::entry;
+use crate::entry::{self, KnownVolume};
 use crate::folders;
+use crate::format::Format;
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
 use dvs_domain::ports::{Source, SourceKind};
-use dvs_domain::volume::{FileSystem, VolumeId};
+use dvs_domain::volume::{FileSystem, Volume, VolumeId};
 use rustix::fd::OwnedFd;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -31,9 +32,10 @@ struct GivenBefore {
     kept: Weak<Kept>,
 }
 
-/// A device that is kept open: by all sources of its volume, until the volume is destroyed.
-struct Kept {
+/// What all sources of a volume keep: its device, open until the volume is destroyed, and what was read of it.
+pub(crate) struct Kept {
     device: Mutex<Option<LoopDevice>>,
+    known: KnownVolume,
 }
 
 /// What a source is made of.
@@ -52,7 +54,7 @@ impl Given {
 pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failure> {
     let id = shared.id(name);
     let folders = shared.root.open()?;
-    let found = entry::find_locked(&folders, &id)?
+    let found = entry::find_locked(&folders, &id, None)?
         .ok_or_else(|| Failure::new(FailureCode::NotFound, format!("volume `{id}` is not there")))?;
     let volume = found.into_sound(&id)?;
     let failed = |errno| step::failed("attach", "cannot open the image", errno);
@@ -76,7 +78,7 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
             };
             entry::mend_record(&volume.folder, &id);
             check::check(&id, &device, &image, &shared.root.image(name), file_system)?;
-            shared.sources.keep(name, device)
+            shared.sources.keep(name, device, KnownVolume { volume: volume.volume, image: file })
         }
     };
     Ok(kept.source(file_system))
@@ -86,11 +88,17 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
 pub(crate) struct Bound {
     device: LoopDevice,
     file_system: FileSystem,
+    known: KnownVolume,
 }
 
-/// Binds the image of a volume that nobody knows of yet.
-pub(crate) fn bind_new(image: &OwnedFd, recorded: FileSystem) -> Result<Bound, Failure> {
-    Ok(Bound { file_system: file_system_of(image, recorded)?, device: bind(image)? })
+/// Binds the image of a volume that nobody knows of yet, and of which `recorded` is all that `format` has settled.
+pub(crate) fn bind_new(image: &OwnedFd, recorded: Volume, format: &Format) -> Result<Bound, Failure> {
+    let failed = |errno| step::failed("attach", "cannot see the image", errno);
+    Ok(Bound {
+        file_system: file_system_of(image, format.file_system)?,
+        device: bind(image)?,
+        known: KnownVolume { volume: recorded, image: BackingFile::of(image).map_err(failed)? },
+    })
 }
 
 fn bind(image: &OwnedFd) -> Result<LoopDevice, Failure> {
@@ -135,7 +143,7 @@ fn bound_otherwise(id: &VolumeId, devices: &[LoopDevice], how: &str) -> Failure 
 impl Sources {
     /// The source of a new volume.
     pub(crate) fn give(&self, name: &VolumeName, bound: Bound) -> Source {
-        self.keep(name, bound.device).source(bound.file_system)
+        self.keep(name, bound.device, bound.known).source(bound.file_system)
     }
 
     /// Whether a source of `name` is still there.
@@ -157,9 +165,9 @@ impl Sources {
         matches!(device.open_exclusively(), Err(ExclusiveError::Busy)).then_some(device)
     }
 
-    fn keep(&self, name: &VolumeName, device: LoopDevice) -> Given {
+    fn keep(&self, name: &VolumeName, device: LoopDevice, known: KnownVolume) -> Given {
         let (path, number) = (device.path(), device.number());
-        let kept = Arc::new(Kept { device: Mutex::new(Some(device)) });
+        let kept = Arc::new(Kept { device: Mutex::new(Some(device)), known });
         self.by_name().insert(name.clone(), GivenBefore { number, kept: Arc::downgrade(&kept) });
         Given { path, kept }
     }
@@ -177,6 +185,12 @@ impl Sources {
 }
 
 impl Kept {
+    /// What was read of the volume, while its device is bound: until then nothing else can have its image's inode.
+    pub(crate) fn known(&self) -> Option<&KnownVolume> {
+        let is_bound = self.device().as_ref().is_some_and(|device| device.is_bound_to(self.known.image));
+        is_bound.then_some(&self.known)
+    }
+
     fn device(&self) -> MutexGuard<'_, Option<LoopDevice>> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,6 +8,7 @@ use crate::folders::{self, Folders};
 use crate::step;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::VolumeName;
+use dvs_domain::ports::DestroyError;
 use rustix::fd::OwnedFd;
 use rustix::fs::{RenameFlags, fsync, renameat_with};
 use rustix::io::Errno;
@@ -83,8 +84,12 @@ impl Staged {
     }
 
     /// Decides that the volume `name`, whose folder is open and locked, is no more: by one rename, which is made
-    /// durable. After an error it is what it was.
-    pub(crate) fn decide(folders: &Folders, name: &VolumeName, folder: OwnedFd) -> Result<Self, Failure> {
+    /// durable.
+    pub(crate) fn decide(
+        folders: &Folders,
+        name: &VolumeName,
+        folder: OwnedFd,
+    ) -> Result<Self, DestroyError> {
         step::failpoint("loop.decide")?;
         let failed = |what, errno| step::failed("decide", what, errno);
         let staged = staging_name(DELETING, name);
@@ -99,7 +104,10 @@ impl Staged {
             Err(failure) => {
                 let back =
                     renameat_with(&folders.staging, &staged, &folders.volumes, name, RenameFlags::NOREPLACE);
-                Err(undone(failure, back.map_err(|errno| failed("cannot move the volume back", errno))))
+                Err(match back.map_err(|errno| failed("cannot move the volume back", errno)) {
+                    Ok(()) => DestroyError::Refused(failure),
+                    Err(undo) => DestroyError::Decided(failure.undo_failed(undo)),
+                })
             }
         }
     }

@@ -4,7 +4,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode;
-use dvs_domain::ports::{Created, Destroyed, VolumeStore};
+use dvs_domain::ports::{Destroyed, VolumeStore};
 use dvs_domain::volume::{FileSystem, Mode, Provision, Volume};
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,7 +38,7 @@ async fn loop_every_file_system_is_made_with_its_owner_and_mode() {
             for (uid, gid, mode) in owners {
                 let what = format!("{file_system} {mebibytes} MiB {uid}:{gid} {mode}");
                 let asked = owned(volume_of("a", mebibytes, file_system, Provision::Thin), uid, gid, mode);
-                assert_eq!(store.create(&asked).await.unwrap(), Created::New, "{what}");
+                assert!(store.create(&asked).await.unwrap().is_new(), "{what}");
                 let source = store.source(&named("a")).await.unwrap();
                 let (device, file_system_there) = device_of(&source);
                 let mounted = Mounted::new(&device, file_system_there);
@@ -50,7 +50,7 @@ async fn loop_every_file_system_is_made_with_its_owner_and_mode() {
                 fs::write(mounted.path().join("file"), "content").unwrap();
                 mounted.end();
                 drop(source);
-                assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone, "{what}");
+                assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone, "{what}");
             }
         }
     }
@@ -70,7 +70,7 @@ async fn loop_extended_volumes_reserve_no_blocks() {
         let mut reserved = [0; 4];
         fs::File::open(place.image("a")).unwrap().read_exact_at(&mut reserved, 1024 + 8).unwrap();
         assert_eq!(u32::from_le_bytes(reserved), 0, "{file_system}");
-        store.destroy(&named("a")).await.unwrap();
+        store.destroy(&named("a"), None).await.unwrap();
     }
 }
 
@@ -88,13 +88,13 @@ async fn loop_thick_volumes_stay_allocated_and_thin_ones_are_not() {
             let usage = store.usage(&named("thick")).await.unwrap();
             assert!(usage.allocated_bytes >= 310 * MIB, "{file_system} {mode}: {usage:?}");
             assert_eq!(usage.allocated_bytes, allocated(&place.image("thick")));
-            store.destroy(&named("thick")).await.unwrap();
+            store.destroy(&named("thick"), None).await.unwrap();
 
             let asked = owned(volume_of("thin", 310, file_system, Provision::Thin), 0, 0, mode);
             store.create(&asked).await.unwrap();
             let usage = store.usage(&named("thin")).await.unwrap();
             assert!(usage.allocated_bytes < 100 * MIB, "{file_system} {mode}: {usage:?}");
-            store.destroy(&named("thin")).await.unwrap();
+            store.destroy(&named("thin"), None).await.unwrap();
         }
     }
 }
@@ -177,7 +177,7 @@ async fn loop_no_more_is_promised_than_the_over_commit_allows() {
         refused(store.create(&volume_of("c", 250, FileSystem::Ext4, Provision::Thick)).await.unwrap_err());
 
         // What is destroyed, refused or failed is promised to nobody.
-        store.destroy(&named("a")).await.unwrap();
+        store.destroy(&named("a"), None).await.unwrap();
         store.create(&thin("a", 300)).await.unwrap();
         // What was made before the store was opened counts as well.
         drop(store);
@@ -221,7 +221,7 @@ async fn loop_a_full_disk_is_told_and_nothing_stays() {
         assert_eq!(names_in(&root.join("staging")), [""; 0]);
         assert_eq!(names_in(&root.join("volumes")), ["small"]);
         // A full disk never prevents a destroy.
-        assert_eq!(store.destroy(&named("small")).await.unwrap(), Destroyed::Gone);
+        assert_eq!(store.destroy(&named("small"), None).await.unwrap(), Destroyed::Gone);
     }
     mounted.end();
 }

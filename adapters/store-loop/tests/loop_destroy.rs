@@ -58,12 +58,12 @@ async fn loop_a_volume_that_is_mounted_is_in_use_and_unchanged() {
     drop(source);
     let traces = place.traces();
 
-    let refused = store.destroy(&named("a")).await.unwrap_err();
+    let refused = store.destroy(&named("a"), None).await.unwrap_err().into_failure();
     assert_eq!(refused.code(), FailureCode::InUse, "{}", refused.chain());
     assert_eq!(place.traces(), traces, "nothing has changed");
     assert_eq!(fs::read_to_string(mounted.path().join("file")).unwrap(), "content");
     mounted.end();
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,14 +79,14 @@ async fn loop_a_second_mount_namespace_keeps_a_volume_in_use() {
     let namespace = Namespace::new();
     let _folder = mounted.end();
 
-    let refused = store.destroy(&named("a")).await.unwrap_err();
+    let refused = store.destroy(&named("a"), None).await.unwrap_err().into_failure();
     assert_eq!(refused.code(), FailureCode::InUse, "{}", refused.chain());
     assert!(refused.to_string().contains("another mount namespace"), "{refused}");
     assert!(matches!(store.look_up(&named("a")).await.unwrap(), Some(Entry::Sound(_))));
     assert_eq!(store.source(&named("a")).await.unwrap().kind, source.kind);
 
     namespace.end();
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     assert_eq!(place.traces(), empty(&place));
 }
 
@@ -99,7 +99,7 @@ async fn loop_a_source_that_is_kept_does_not_keep_the_volume() {
     let store = place.open();
     store.create(&volume("a")).await.unwrap();
     let kept = store.source(&named("a")).await.unwrap();
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     assert_eq!(place.traces(), empty(&place), "neither a file nor a loop device");
     // The next volume of that name has nothing to do with what is still kept.
     store.create(&volume("a")).await.unwrap();
@@ -120,7 +120,7 @@ async fn loop_the_room_is_free_even_when_a_stranger_looks_at_the_device() {
     let source = store.source(&named("a")).await.unwrap();
     let image = File::open(place.image("a")).unwrap();
     let stranger = File::open(device_of(&source).0).unwrap();
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     assert_eq!(rustix::fs::fstat(&image).unwrap().st_blocks, 0);
     drop(stranger);
     drop(image);
@@ -138,12 +138,12 @@ async fn loop_files_that_are_not_ours_are_never_removed() {
     let somebodys = place.volume("a").join("backup of the image");
     fs::write(&somebodys, "precious").unwrap();
     let traces = place.traces();
-    let refused = store.destroy(&named("a")).await.unwrap_err();
+    let refused = store.destroy(&named("a"), None).await.unwrap_err().into_failure();
     assert_eq!(refused.code(), FailureCode::Conflict, "{}", refused.chain());
     assert!(refused.to_string().contains("backup of the image"), "{refused}");
     assert_eq!(place.traces(), traces);
     fs::remove_file(&somebodys).unwrap();
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,15 +198,32 @@ async fn loop_a_volume_that_another_process_works_on_is_busy() {
     let other = File::open(place.volume("a")).unwrap();
     flock(&other, FlockOperation::LockExclusive).unwrap();
     let a = named("a");
-    let (destroyed, source) = tokio::join!(store.destroy(&a), second.source(&a));
-    assert_eq!(destroyed.unwrap_err().code(), FailureCode::Busy);
+    let (destroyed, source) = tokio::join!(store.destroy(&a, None), second.source(&a));
+    assert_eq!(destroyed.unwrap_err().into_failure().code(), FailureCode::Busy);
     assert_eq!(source.unwrap_err().code(), FailureCode::Busy);
     assert_eq!(store.list().await.unwrap().len(), 1, "looking needs no lock");
     drop(other);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
 }
 
 /// What is there in a store without volumes.
 fn empty(place: &Place) -> BTreeSet<String> {
     ["volumes", "staging"].map(|name| place.root().join(name).display().to_string()).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loop_a_record_that_was_read_for_the_source_is_not_read_again() {
+    if !support::can_run("loop_a_record_that_was_read_for_the_source_is_not_read_again") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume("a")).await.unwrap();
+    let source = store.source(&named("a")).await.unwrap();
+    for record in ["record", "record.copy"] {
+        fs::write(place.volume("a").join(record), "").unwrap();
+    }
+    let refused = store.destroy(&named("a"), None).await.unwrap_err().into_failure();
+    assert_eq!(refused.code(), FailureCode::Damaged, "{}", refused.chain());
+    assert_eq!(store.destroy(&named("a"), Some(&source)).await.unwrap(), Destroyed::Gone);
 }

@@ -162,7 +162,7 @@ async fn loop_two_stores_that_ask_at_once_get_one_device() {
         let (first, second) = (first.unwrap(), second.unwrap());
         assert_eq!(first.kind, second.kind);
     }
-    assert_eq!(stores[1].destroy(&named("a")).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
+    assert_eq!(stores[1].destroy(&named("a"), None).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +185,7 @@ async fn loop_devices_that_others_bound_otherwise_are_refused() {
     assert_eq!(refused.code(), FailureCode::Conflict);
     assert!(refused.to_string().contains(&first.0) && refused.to_string().contains(&second.0), "{refused}");
     // Both are free afterwards, though nobody asked the kernel to free them at their last close.
-    store.destroy(&named("a")).await.unwrap();
+    store.destroy(&named("a"), None).await.unwrap();
     support::wait_until("both devices are free", || none_below(&place));
 }
 
@@ -200,14 +200,14 @@ async fn loop_what_others_bind_besides_while_a_volume_is_attached_keeps_it() {
     let source = store.source(&named("a")).await.unwrap();
     let second = ByHand::to_a_free_device(&["--read-only"], &place.image("a"));
     let traces = place.traces();
-    let refused = store.destroy(&named("a")).await.unwrap_err();
+    let refused = store.destroy(&named("a"), None).await.unwrap_err().into_failure();
     assert_eq!(refused.code(), FailureCode::Conflict, "{}", refused.chain());
     let first = device_of(&source).0.display().to_string();
     assert!(refused.to_string().contains(&first) && refused.to_string().contains(&second.0), "{refused}");
     assert_eq!(place.traces(), traces, "nothing has changed");
     drop(second);
     support::wait_until("the second is free", || place.traces() != traces);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,12 +227,12 @@ async fn loop_what_others_bind_is_found_also_after_more_events_than_the_kernel_q
         drop(device::attach(&other).unwrap());
     }
     let third = ByHand::to_a_free_device(&["--read-only"], &place.image("a"));
-    let refused = store.destroy(&named("a")).await.unwrap_err();
+    let refused = store.destroy(&named("a"), None).await.unwrap_err().into_failure();
     let devices = [device_of(&source).0.display().to_string(), second.0.clone(), third.0.clone()];
     assert!(devices.iter().all(|device| refused.to_string().contains(device)), "{refused}");
     drop((second, third));
     support::wait_until("both are free", || device::find(file_of(&place.image("a"))).unwrap().len() == 1);
-    assert_eq!(store.destroy(&named("a")).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]

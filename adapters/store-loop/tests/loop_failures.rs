@@ -6,7 +6,7 @@
 mod support;
 
 use dvs_domain::failure::FailureCode;
-use dvs_domain::ports::{Created, Destroyed, VolumeStore};
+use dvs_domain::ports::{Destroyed, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, Volume};
 use fail::FailScenario;
 use std::env;
@@ -43,17 +43,13 @@ fn loop_each_step_of_create_fails_and_leaves_nothing() {
     for step in CREATE_STEPS.into_iter().chain(["attach"]) {
         for code in [FailureCode::NoSpace, FailureCode::Internal] {
             fail::cfg(format!("loop.{step}"), &format!("1*return({code})")).unwrap();
-            let failed = match step {
-                "attach" => runtime.block_on(store.create_to_attach(&demanding("a"))).map(|_| ()),
-                _ => runtime.block_on(store.create(&demanding("a"))).map(|_| ()),
-            }
-            .unwrap_err();
+            let failed = runtime.block_on(store.create(&demanding("a"))).unwrap_err();
             assert_eq!(failed.code(), code, "{step}");
             assert!(failed.to_string().contains(&format!("step `{step}`")), "{failed}");
             assert!(!failed.chain().contains("undoing"), "{}", failed.chain());
             assert_eq!(place.traces(), before, "{step} leaves something");
-            assert_eq!(runtime.block_on(store.create(&demanding("a"))).unwrap(), Created::New, "{step}");
-            assert_eq!(runtime.block_on(store.destroy(&named("a"))).unwrap(), Destroyed::Gone);
+            assert!(runtime.block_on(store.create(&demanding("a"))).unwrap().is_new(), "{step}");
+            assert_eq!(runtime.block_on(store.destroy(&named("a"), None)).unwrap(), Destroyed::Gone);
         }
     }
     scenario.teardown();
@@ -75,10 +71,10 @@ fn loop_what_a_failed_create_was_promised_is_free_again() {
     for step in CREATE_STEPS {
         fail::cfg(format!("loop.{step}"), "1*return(internal)").unwrap();
         runtime.block_on(store.create(&large("a"))).unwrap_err();
-        assert_eq!(runtime.block_on(store.create(&large("b"))).unwrap(), Created::New, "{step}");
+        assert!(runtime.block_on(store.create(&large("b"))).unwrap().is_new(), "{step}");
         let refused = runtime.block_on(store.create(&large("c"))).unwrap_err();
         assert_eq!(refused.code(), FailureCode::NoSpace);
-        runtime.block_on(store.destroy(&named("b"))).unwrap();
+        runtime.block_on(store.destroy(&named("b"), None)).unwrap();
     }
     scenario.teardown();
 }
@@ -97,13 +93,13 @@ fn loop_a_destroy_that_fails_before_it_is_decided_changes_nothing() {
     let traces = place.traces();
     for step in ["decide", "decided"] {
         fail::cfg(format!("loop.{step}"), "1*return(internal)").unwrap();
-        let failed = runtime.block_on(store.destroy(&named("a"))).unwrap_err();
+        let failed = runtime.block_on(store.destroy(&named("a"), None)).unwrap_err().into_failure();
         assert!(failed.to_string().contains(&format!("step `{step}`")), "{failed}");
         assert_eq!(place.traces(), traces, "{step} changed something");
         let again = runtime.block_on(store.source(&named("a"))).unwrap();
         assert_eq!(again.kind, source.kind);
     }
-    assert_eq!(runtime.block_on(store.destroy(&named("a"))).unwrap(), Destroyed::Gone);
+    assert_eq!(runtime.block_on(store.destroy(&named("a"), None)).unwrap(), Destroyed::Gone);
     scenario.teardown();
 }
 
@@ -124,12 +120,12 @@ fn loop_a_decided_destroy_is_done_whatever_fails_afterwards() {
         runtime.block_on(store.create(&volume("a"))).unwrap();
         let source = runtime.block_on(store.source(&named("a"))).unwrap();
         fail::cfg(format!("loop.{step}"), fails).unwrap();
-        let destroyed = runtime.block_on(store.destroy(&named("a")));
+        let destroyed = runtime.block_on(store.destroy(&named("a"), None));
         fail::remove(format!("loop.{step}"));
         drop(source);
         assert_eq!(destroyed.unwrap(), Destroyed::Gone, "{step}={fails}");
         assert_eq!(runtime.block_on(store.look_up(&named("a"))).unwrap(), None, "{step}={fails}");
-        assert_eq!(runtime.block_on(store.destroy(&named("a"))).unwrap(), Destroyed::NothingThere);
+        assert_eq!(runtime.block_on(store.destroy(&named("a"), None)).unwrap(), Destroyed::NothingThere);
         assert_eq!(place.staged().len(), usize::from(fails == "return(internal)"), "{step}={fails}");
         drop(place.open());
         assert_eq!(place.staged(), [""; 0], "{step}={fails}");
@@ -192,10 +188,10 @@ fn loop_a_process_killed_at_any_step_leaves_a_whole_volume_or_none() {
         } else {
             assert_eq!(there, None, "{step}");
             support::wait_until(&format!("nothing is left of {step}"), || place.traces() == before);
-            assert_eq!(runtime.block_on(store.create(&demanding("a"))).unwrap(), Created::New, "{step}");
+            assert!(runtime.block_on(store.create(&demanding("a"))).unwrap().is_new(), "{step}");
         }
         runtime.block_on(store.source(&named("a"))).unwrap();
-        assert_eq!(runtime.block_on(store.destroy(&named("a"))).unwrap(), Destroyed::Gone, "{step}");
+        assert_eq!(runtime.block_on(store.destroy(&named("a"), None)).unwrap(), Destroyed::Gone, "{step}");
     }
     for step in DESTROY_STEPS {
         let place = Place::new();
@@ -209,7 +205,7 @@ fn loop_a_process_killed_at_any_step_leaves_a_whole_volume_or_none() {
         let there = runtime.block_on(store.look_up(&named("a"))).unwrap();
         if step == "decide" {
             assert_eq!(there, Some(Entry::Sound(Box::new(volume("a")))));
-            runtime.block_on(store.destroy(&named("a"))).unwrap();
+            runtime.block_on(store.destroy(&named("a"), None)).unwrap();
         } else {
             assert_eq!(there, None, "{step}");
         }
@@ -229,6 +225,6 @@ fn be_killed(what: &str) {
         runtime.block_on(store.create(&demanding("a"))).unwrap();
     } else {
         let _source = runtime.block_on(store.source(&name)).unwrap();
-        runtime.block_on(store.destroy(&name)).unwrap();
+        runtime.block_on(store.destroy(&name, None)).unwrap();
     }
 }

@@ -146,11 +146,15 @@ async fn loop_whatever_is_strange_is_listed_with_its_reason_and_never_touched() 
         let volume = volume(name);
         assert_eq!(store.create(&volume).await.unwrap_err().code(), FailureCode::Damaged, "{name}");
         assert_eq!(store.source(&named(name)).await.unwrap_err().code(), FailureCode::Damaged, "{name}");
-        assert_eq!(store.destroy(&named(name)).await.unwrap_err().code(), FailureCode::Damaged, "{name}");
+        assert_eq!(
+            store.destroy(&named(name), None).await.unwrap_err().into_failure().code(),
+            FailureCode::Damaged,
+            "{name}"
+        );
         store.usage(&named(name)).await.unwrap();
     }
     assert_eq!(place.traces(), traces);
-    assert_eq!(store.destroy(&named("sound")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("sound"), None).await.unwrap(), Destroyed::Gone);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Making a volume: stage, record, publish, put in place. It exists from the rename in `publish` on. Each call may have
 //! been made twice, because the first answer was lost.
 
-use crate::destroy;
+use crate::destroy::{self, TakenBack};
 use crate::entry::{self, AnyRecord, Directory, Sound};
 use crate::layout::{self, Fate, RECORD, Temporary};
 use crate::nodes;
@@ -14,7 +14,7 @@ use crate::sweep::{self, Left};
 use crate::target::{Fault, Handle, Name, Owner, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, TakenBack};
+use dvs_domain::ports::Created;
 use dvs_domain::volume::Volume;
 
 /// Makes `volume` exist, or leaves nothing.
@@ -26,7 +26,7 @@ pub(crate) async fn create(work: &Work, volume: &Volume) -> Result<Created, Prob
     sweep::settle_doubts_about(work, name).await?;
     let temporary = Temporary::new(Fate::New, &work.shared.node.id, name);
     match make(work, &folders, &temporary, volume).await {
-        Ok(Made::New) => Ok(Created::New),
+        Ok(Made::New) => Ok(Created::New(None)),
         Ok(Made::NameIsTaken) => {
             if clear_away(work, &folders, &temporary).await.is_err() {
                 // Nothing that anybody sees: it goes later.

@@ -14,8 +14,14 @@ use crate::sweep;
 use crate::target::{Fault, Handle, Name, TargetError};
 use dvs_domain::failure::FailureCode;
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Destroyed, TakenBack};
-use dvs_domain::volume::Volume;
+use dvs_domain::ports::Destroyed;
+
+/// What became of a published volume whose create has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakenBack {
+    Gone,
+    Left,
+}
 
 const TAKE_OUT: &str = "take out of its name";
 
@@ -30,23 +36,6 @@ pub(crate) async fn destroy(work: &Work, name: &VolumeName) -> Result<Destroyed,
     mark::decide(work, &sound).await?;
     take_down(work, &folders, &sound).await?;
     Ok(Destroyed::Gone)
-}
-
-/// Destroys `volume`, unless it is another's by now. Who has made it and when tells a job, which may have been sent to
-/// several nodes: what bears this node's name was made by its own.
-pub(crate) async fn take_back(work: &Work, volume: &Volume) -> Result<TakenBack, Problem> {
-    work.shared.refuse_read_only()?;
-    let name = &volume.spec.id.name;
-    let folders = work.folders().await?;
-    sweep::settle_doubts_about(work, name).await?;
-    let Some(sound) = entry::find_in(work, &folders, name).await?.into_sound(work, name)? else {
-        return Ok(TakenBack::Gone);
-    };
-    let is_own = sound.made_as.as_ref().is_some_and(|made_as| made_as.node == work.shared.node.id);
-    if !is_own || sound.volume.made_by != volume.made_by || sound.volume.made_at != volume.made_at {
-        return Ok(TakenBack::Left);
-    }
-    take_back_unused(work, &folders, &sound).await
 }
 
 /// Destroys what a failed create has made, unless somebody has used it since: any node that saw it may have said that

@@ -35,7 +35,9 @@ pub mod testing;
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
-use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, TakenBack, VolumeStore};
+use dvs_domain::ports::{
+    Claim, Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore,
+};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use problem::Problem;
 use settings::Settings;
@@ -108,6 +110,7 @@ impl VolumeStore for NfsStore {
             gid: settings.gid,
             mode: settings.mode,
             attachable: false,
+            is_shared: true,
         }
     }
 
@@ -122,25 +125,18 @@ impl VolumeStore for NfsStore {
             .await
     }
 
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+    async fn destroy(&self, name: &VolumeName, _: Option<&Source>) -> Result<Destroyed, DestroyError> {
         let asked = name.clone();
-        self.shared
+        let destroyed = self
+            .shared
             .alone_with(name, move |work| {
                 let name = asked.clone();
                 async move { destroy::destroy(&work, &name).await }
             })
-            .await
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        let volume = Arc::new(volume.clone());
-        let name = volume.spec.id.name.clone();
-        self.shared
-            .alone_with(&name, move |work| {
-                let volume = Arc::clone(&volume);
-                async move { destroy::take_back(&work, &volume).await }
-            })
-            .await
+            .await;
+        destroyed.map_err(|failure| {
+            if failure.is_undone() { DestroyError::Refused(failure) } else { DestroyError::Decided(failure) }
+        })
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

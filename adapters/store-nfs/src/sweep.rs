@@ -2,6 +2,7 @@
 //! was being made and what was being removed, and marks. What other nodes left is theirs.
 
 use crate::create;
+use crate::destroy::TakenBack;
 use crate::gone;
 use crate::layout::{Fate, Temporary};
 use crate::mark;
@@ -10,7 +11,6 @@ use crate::shared::{Folders, Shared, Work};
 use crate::target::{Fault, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, VolumeName};
-use dvs_domain::ports::TakenBack;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;

@@ -49,7 +49,7 @@ async fn cut_off_in_a_rename(
     store.create(&volume(store, "a")).await.unwrap();
     tidy(store).await;
     ground.server.script().die_after(calls, Lost::Answer);
-    let destroyed = store.destroy(&named("a")).await;
+    let destroyed = store.destroy(&named("a"), None).await;
     ground.server.script().revive();
     let [volumes, metadata] = FOLDERS.map(|folder| gone_in(&ground.folder.path().join(folder)));
     match (destroyed, volumes, metadata) {
@@ -70,7 +70,7 @@ async fn a_rename_of_a_destroy_that_is_done_late_costs_no_newer_volume_anything(
             // As if the server had not done it yet.
             let at = |name: &str| ground.folder.path().join(folder).join(name);
             fs::rename(at(&gone), at("a")).unwrap();
-            assert_eq!(store.destroy(&named("a")).await.unwrap(), Destroyed::Gone);
+            assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
             tidy(&store).await;
             assert!(ground.traces().is_empty(), "after {calls} calls: {:?}", ground.traces());
             let other = ground.store(maker);
@@ -111,7 +111,7 @@ async fn a_directory_that_nobody_knows_the_volume_of_is_left_alone() {
     }
     let gone = gone.unwrap();
     fs::rename(ground.folder.path().join("volumes").join(&gone), ground.folder.path().join("kept")).unwrap();
-    first.destroy(&named("a")).await.unwrap();
+    first.destroy(&named("a"), None).await.unwrap();
     tidy(&first).await;
     // A newer one has the name, whose record cannot be read and whose directory is not there.
     second.create(&volume(&second, "a")).await.unwrap();

@@ -107,8 +107,8 @@ async fn what_was_written_over_by_hand_is_found_in_time() {
 async fn what_has_changed_since_another_node_listed_is_listed_as_it_is() {
     let many = Many::listed().await;
     let (other, root) = (many.ready(3).await, many.ground.folder.path().to_owned());
-    other.destroy(&named("v000")).await.unwrap();
-    other.destroy(&named("v001")).await.unwrap();
+    other.destroy(&named("v000"), None).await.unwrap();
+    other.destroy(&named("v001"), None).await.unwrap();
     let mut anew = volume(&other, "v001");
     anew.spec.mode = Mode::parse("0700").unwrap();
     other.create(&anew).await.unwrap();

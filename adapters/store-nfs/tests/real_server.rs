@@ -6,7 +6,7 @@ mod support;
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, Destroyed, SharedStore, VolumeStore};
+use dvs_domain::ports::{Destroyed, SharedStore, VolumeStore};
 use dvs_domain::volume::Entry;
 use dvs_store_contract::{Bench, Place};
 use dvs_store_nfs::NfsStore;
@@ -82,11 +82,12 @@ async fn real_server_keeps_every_promise() {
 }
 
 /// The code, the chain and the hint of a failure, and how long it took.
-async fn failing<T: std::fmt::Debug>(
-    call: impl Future<Output = Result<T, Failure>>,
+async fn failing<T: std::fmt::Debug, E: AsRef<Failure> + std::fmt::Debug>(
+    call: impl Future<Output = Result<T, E>>,
 ) -> (FailureCode, String, Duration) {
     let began = Instant::now();
-    let failure = call.await.unwrap_err();
+    let error = call.await.unwrap_err();
+    let failure = error.as_ref();
     (failure.code(), format!("{} ({})", failure.chain(), failure.hint().unwrap_or("-")), began.elapsed())
 }
 
@@ -99,10 +100,10 @@ async fn real_server_shows_owner_and_mode_and_takes_a_tree_of_ten_thousand_files
     let real = Real::start(ExportOptions::default());
     let store = real.store(&real.export(), 1, "uid=1000&gid=1001");
     let volume = volume(&store, "v1");
-    assert_eq!(store.create(&volume).await.unwrap(), Created::New);
+    assert!(store.create(&volume).await.unwrap().is_new());
     tidy(&store).await;
     let before = store.calls();
-    assert_eq!(store.create(&support::volume(&store, "v2")).await.unwrap(), Created::New);
+    assert!(store.create(&support::volume(&store, "v2")).await.unwrap().is_new());
     assert!(store.calls() - before <= 6, "a create took {} calls", store.calls() - before);
 
     let top = real.export().join("volumes/v1");
@@ -125,7 +126,7 @@ async fn real_server_shows_owner_and_mode_and_takes_a_tree_of_ten_thousand_files
     symlink(outside.join("precious"), top.join("link")).unwrap();
     let before = store.calls();
     let began = Instant::now();
-    assert_eq!(store.destroy(&named("v1")).await.unwrap(), Destroyed::Gone);
+    assert_eq!(store.destroy(&named("v1"), None).await.unwrap(), Destroyed::Gone);
     let calls = store.calls() - before;
     eprintln!("10,000 files in 200 folders: {:?}, {calls} calls", began.elapsed());
     assert!(
@@ -180,7 +181,7 @@ async fn real_server_that_is_not_there_is_said_so_in_time() {
     real.server.kill().unwrap();
     unavailable(&store, "killed", "127.0.0.1").await;
     real.server.start_again().unwrap();
-    assert_eq!(store.create(&volume(&store, "back")).await.unwrap(), Created::New);
+    assert!(store.create(&volume(&store, "back")).await.unwrap().is_new());
     assert_eq!(store.list().await.unwrap().len(), 2);
 }
 
@@ -202,7 +203,7 @@ async fn real_server_that_exports_read_only_or_squashes_root_says_why() {
     fs::write(metadata.join("DockerMetaData"), r#"{"Name":"old"}"#).unwrap();
     assert_eq!(store.list().await.unwrap().len(), 1);
     store.source(&named("old")).await.unwrap();
-    let (code, text, _) = failing(store.destroy(&named("old"))).await;
+    let (code, text, _) = failing(store.destroy(&named("old"), None)).await;
     assert_eq!(code, FailureCode::Unsupported, "{text}");
     drop(real);
 
@@ -212,12 +213,12 @@ async fn real_server_that_exports_read_only_or_squashes_root_says_why() {
     assert_eq!(code, FailureCode::StoreUnavailable, "the export is root's: {text}");
     assert!(text.contains("permission denied") && text.contains("no_root_squash"), "{text}");
     chown(real.export(), Some(1000), Some(1000)).unwrap();
-    assert_eq!(store.create(&volume(&store, "a")).await.unwrap(), Created::New);
+    assert!(store.create(&volume(&store, "a")).await.unwrap().is_new());
     let inside = real.export().join("volumes/a/roots");
     fs::create_dir(&inside).unwrap();
     fs::write(inside.join("file"), "x").unwrap();
     fs::set_permissions(&inside, fs::Permissions::from_mode(0o700)).unwrap();
-    let (code, text, _) = failing(store.destroy(&named("a"))).await;
+    let (code, text, _) = failing(store.destroy(&named("a"), None)).await;
     assert_eq!(code, FailureCode::StoreUnavailable, "{text}");
     assert!(text.contains("uid 0"), "{text}");
 }
@@ -267,7 +268,7 @@ async fn real_server_that_dies_again_and_again_leaves_each_name_as_was_answered(
                         let created = store.create(&volume(&*store, &name)).await;
                         (created.is_ok(), if created.is_ok() { Some(true) } else { is_there })
                     } else {
-                        let destroyed = store.destroy(&named(&name)).await;
+                        let destroyed = store.destroy(&named(&name), None).await;
                         let may_be = if is_there == Some(false) { Some(false) } else { None };
                         (destroyed.is_ok(), if destroyed.is_ok() { Some(false) } else { may_be })
                     };
@@ -317,8 +318,10 @@ async fn real_server_that_dies_again_and_again_leaves_each_name_as_was_answered(
     assert!(traces.iter().all(|path| !path.contains("/.new-") && !path.contains("/.gone-")), "{traces:?}");
     for entry in &listed {
         // Its own node goes on with a destroy that was marked and cut off before its decision.
-        let gone = match stores[0].destroy(entry.name()).await {
-            Err(failure) if failure.code() == FailureCode::Busy => stores[1].destroy(entry.name()).await,
+        let gone = match stores[0].destroy(entry.name(), None).await {
+            Err(error) if error.as_ref().code() == FailureCode::Busy => {
+                stores[1].destroy(entry.name(), None).await
+            }
             gone => gone,
         };
         assert_eq!(gone.unwrap(), Destroyed::Gone);
@@ -338,13 +341,13 @@ async fn real_server_lets_a_destroy_and_an_attach_never_both_succeed() {
     for round in 0..500 {
         destroyer.create(&volume(&*destroyer, "a")).await.unwrap();
         let (one, other) = (Arc::clone(&destroyer), Arc::clone(&attacher));
-        let destroy = tokio::spawn(async move { one.destroy(&named("a")).await });
+        let destroy = tokio::spawn(async move { one.destroy(&named("a"), None).await });
         let attach = tokio::spawn(async move { other.enter(&named("a")).await });
         let (destroyed, attached) = (destroy.await.unwrap(), attach.await.unwrap());
         assert!(destroyed.is_err() || attached.is_err(), "round {round}: both succeeded");
         outcomes[if destroyed.is_ok() { 0 } else { usize::from(attached.is_err()) + 1 }] += 1;
         attacher.leave(&named("a")).await.unwrap();
-        destroyer.destroy(&named("a")).await.unwrap();
+        destroyer.destroy(&named("a"), None).await.unwrap();
     }
     eprintln!("destroyed {}, attached {}, both withdrew {}", outcomes[0], outcomes[1], outcomes[2]);
     assert!(support::traces(&real.export()).is_empty(), "{:?}", support::traces(&real.export()));

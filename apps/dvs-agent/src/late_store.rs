@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Created, Destroyed, Source, TakenBack, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, StoreDescription, Usage, Volume};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -110,16 +110,8 @@ impl VolumeStore for LateStore {
         self.store().await?.create(volume).await
     }
 
-    async fn create_to_attach(&self, volume: &Volume) -> Result<(Created, Option<Source>), Failure> {
-        self.store().await?.create_to_attach(volume).await
-    }
-
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
-        self.store().await?.destroy(name).await
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        self.store().await?.take_back(volume).await
+    async fn destroy(&self, name: &VolumeName, source: Option<&Source>) -> Result<Destroyed, DestroyError> {
+        self.store().await?.destroy(name, source).await
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
@@ -136,6 +128,10 @@ impl VolumeStore for LateStore {
 
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         self.store().await?.source(name).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
     }
 }
 
@@ -166,6 +162,7 @@ fn described(name: &StoreName, kind: LocalKind, url: &Url) -> StoreDescription {
         gid,
         mode: options.get("mode").and_then(|mode| Mode::parse(mode).ok()).unwrap_or(Mode::DEFAULT),
         attachable: true,
+        is_shared: false,
     }
 }
 

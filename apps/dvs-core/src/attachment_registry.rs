@@ -2,8 +2,9 @@
 
 use dvs_domain::attachment::{Attachment, AttachmentTable};
 use dvs_domain::failure::{Failure, FailureReport};
+use dvs_domain::ledger::Change;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Change, Journal, Mounter};
+use dvs_domain::ports::{Journal, Mounter};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -129,8 +130,8 @@ mod tests {
     use async_trait::async_trait;
     use dvs_domain::attachment::Holder;
     use dvs_domain::failure::FailureCode;
+    use dvs_domain::ledger::Remembered;
     use dvs_domain::names::{StoreName, VolumeName};
-    use dvs_domain::ports::Remembered;
     use dvs_domain::volume::VolumeId;
     use futures::FutureExt;
     use std::collections::BTreeSet;

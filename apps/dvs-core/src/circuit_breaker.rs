@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, Destroyed, SharedStore, Source, TakenBack, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,11 +62,11 @@ impl CircuitBreaker {
 
     /// A call about `name` that may take long because there is much to do: it must not keep the turn. Looking up finds
     /// out first whether the store can be reached.
-    async fn ask_long<T>(
+    async fn ask_long<T, E: AsRef<Failure> + From<Failure>>(
         &self,
         name: &VolumeName,
-        call: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let is_away = self.away().is_some();
         if is_away {
             self.look_up(name).await?;
@@ -74,10 +74,10 @@ impl CircuitBreaker {
         self.heed(call).await
     }
 
-    async fn heed<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    async fn heed<T, E: AsRef<Failure>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let begun = Instant::now();
         let result = call.await;
-        let in_vain = result.as_ref().err().filter(|failure| {
+        let in_vain = result.as_ref().err().map(AsRef::as_ref).filter(|failure| {
             failure.code() == FailureCode::StoreUnavailable
                 && Duration::from_millis(WAIT_MILLISECONDS_MIN) <= begun.elapsed()
         });
@@ -127,12 +127,8 @@ impl VolumeStore for CircuitBreaker {
         self.ask(self.store.create(volume)).await
     }
 
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
-        self.ask_long(name, self.store.destroy(name)).await
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        self.ask_long(&volume.spec.id.name, self.store.take_back(volume)).await
+    async fn destroy(&self, name: &VolumeName, source: Option<&Source>) -> Result<Destroyed, DestroyError> {
+        self.ask_long(name, self.store.destroy(name, source)).await
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

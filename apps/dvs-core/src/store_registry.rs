@@ -160,7 +160,7 @@ mod tests {
         let store = FakeStore::at(StoreName::new(name).unwrap(), &folder.join(name)).unwrap();
         let size = VolumeSize::from_mebibytes(1).unwrap();
         let request = CreateRequest::at(MountPoint::new("/mnt/x").unwrap(), size);
-        let spec = store.describe().complete(&request, VolumeName::new("data").unwrap()).unwrap();
+        let spec = request.complete(&store.describe(), VolumeName::new("data").unwrap()).unwrap();
         store.create(&Volume { spec, made_by: None, made_at: Timestamp(0) }).await.unwrap();
         Arc::new(store)
     }

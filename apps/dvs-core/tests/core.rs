@@ -8,9 +8,9 @@ mod troubles;
 
 use dvs_domain::failure::FailureCode;
 use dvs_domain::job::{CreateRequest, DeleteRequest, JobRequest, Target};
-use dvs_domain::ledger::{Limits, Phase};
+use dvs_domain::ledger::{Change, Limits, Phase};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Arrival, Change, VolumeStore};
+use dvs_domain::ports::{Arrival, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::user::User;
 use std::sync::atomic::Ordering;

@@ -1,10 +1,9 @@
 //! What follows from an arrival: a job is accepted, answered as a repeat, or refused.
 
 use super::lane::Lane;
-use super::{AnswerId, AnswerState, Context, Effect, JobRecord, Known, Ledger, Phase, RefusalNumber};
+use super::{AnswerId, AnswerState, Change, Context, Effect, JobRecord, Known, Ledger, Phase, RefusalNumber};
 use crate::failure::{Failure, FailureCode, FailureReport};
 use crate::job::{Answer, Job, JobKey, JobKind, Refusal, Status};
-use crate::ports::Change;
 use crate::time::Moment;
 use std::collections::BTreeSet;
 

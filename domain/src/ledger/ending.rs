@@ -1,11 +1,10 @@
 //! What follows from ends: of work, of time, of an answer's way.
 
 use super::{
-    AnswerId, AnswerState, Context, Effect, Event, Finished, Known, Ledger, Outcome, Phase, Subject,
+    AnswerId, AnswerState, Change, Context, Effect, Event, Finished, Known, Ledger, Outcome, Phase, Subject,
 };
 use crate::failure::{Failure, FailureCode};
 use crate::job::{JobKey, JobKind};
-use crate::ports::Change;
 use crate::time::Moment;
 use crate::volume::VolumeId;
 

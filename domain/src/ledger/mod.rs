@@ -37,14 +37,13 @@ mod lane;
 mod record;
 mod restart;
 
-pub use record::{AnswerState, Finished, JobRecord, Outcome, Phase, RefusalNumber};
+pub use record::{AnswerState, Change, Finished, JobRecord, Outcome, Phase, RefusalNumber, Remembered};
 
 use crate::attachment::AttachmentTable;
 use crate::failure::FailureReport;
 use crate::job::{Answer, Job, JobKey, Refusal};
 use crate::mount_point::MountPoint;
 use crate::names::{StoreName, VolumeName};
-use crate::ports::Change;
 use crate::time::{Moment, Timestamp, Uptime};
 use crate::volume::VolumeId;
 use ending::End;

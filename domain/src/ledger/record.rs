@@ -1,7 +1,9 @@
-//! What is remembered of a job, and the answers that follow from it.
+//! What a node remembers: its jobs, the answers that follow from them, refusals and attachments.
 
+use crate::attachment::Attachment;
 use crate::failure::FailureReport;
-use crate::job::{Answer, Job, JobKey, JobRequest, Status};
+use crate::job::{Answer, Job, JobKey, JobRequest, Refusal, Status};
+use crate::mount_point::MountPoint;
 use crate::names::StoreName;
 use crate::time::Moment;
 use crate::volume::VolumeId;
@@ -73,6 +75,34 @@ pub enum AnswerState {
     FinalUnacknowledged,
     /// The broker has acknowledged the final answer.
     Acknowledged,
+}
+
+/// One thing to remember or to forget. Forgetting what is not there is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Remember a job, replacing what was remembered of it.
+    PutJob(Box<JobRecord>),
+    /// Forget a job.
+    DropJob(JobKey),
+    /// Remember a refusal until its answer is acknowledged.
+    PutRefusal(RefusalNumber, Refusal),
+    /// Forget a refusal.
+    DropRefusal(RefusalNumber),
+    /// Remember an attachment, replacing the one at its mount point.
+    PutAttachment(Attachment),
+    /// Forget the attachment at this mount point.
+    DropAttachment(MountPoint),
+}
+
+/// What a journal held at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Jobs, in any order.
+    pub jobs: Vec<JobRecord>,
+    /// Refusals whose answers are not acknowledged.
+    pub refusals: Vec<(RefusalNumber, Refusal)>,
+    /// Attachments.
+    pub attachments: Vec<Attachment>,
 }
 
 impl JobRecord {

@@ -2,10 +2,9 @@
 
 use super::admission::answer_to;
 use super::lane::{Lane, Lanes};
-use super::{AnswerId, AnswerState, Effect, JobRecord, Ledger, Limits, Phase};
+use super::{AnswerId, AnswerState, Effect, JobRecord, Ledger, Limits, Phase, Remembered};
 use crate::attachment::AttachmentTable;
 use crate::names::StoreName;
-use crate::ports::Remembered;
 use crate::time::Moment;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,9 +3,8 @@
 use super::support::*;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
-use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Limits, Outcome};
+use dvs_domain::ledger::{AnswerId, Attempt, Change, Effect, Event, Limits, Outcome};
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::Change;
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::VolumeId;

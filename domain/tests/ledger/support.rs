@@ -3,10 +3,9 @@
 use dvs_domain::attachment::AttachmentTable;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
-use dvs_domain::ledger::{AnswerId, Attempt, Effect, Event, Ledger, Limits, Outcome};
+use dvs_domain::ledger::{AnswerId, Attempt, Change, Effect, Event, Ledger, Limits, Outcome, Remembered};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName};
-use dvs_domain::ports::{Change, Remembered};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;

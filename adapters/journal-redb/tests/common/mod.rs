@@ -4,10 +4,10 @@
 use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{FailureCode, FailureReport};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Refusal, Target};
-use dvs_domain::ledger::{AnswerState, Finished, JobRecord, Outcome, Phase};
+use dvs_domain::ledger::{AnswerState, Finished, JobRecord, Outcome, Phase, Remembered};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
-use dvs_domain::ports::{Journal, Remembered};
+use dvs_domain::ports::Journal;
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{Moment, Timestamp};
 use dvs_domain::volume::VolumeId;

@@ -63,7 +63,7 @@ pub(crate) fn named(name: &str) -> VolumeName {
 pub(crate) fn volume(store: &dyn VolumeStore, name: &str) -> Volume {
     let mount_point = MountPoint::new(format!("/mnt/{name}")).unwrap();
     let request = CreateRequest::at(mount_point, VolumeSize::from_mebibytes(8).unwrap());
-    let spec = store.describe().complete(&request, named(name)).unwrap();
+    let spec = request.complete(&store.describe(), named(name)).unwrap();
     Volume { spec, made_by: None, made_at: Timestamp(7) }
 }
 

@@ -239,8 +239,9 @@ mod tests {
     use super::*;
     use async_trait::async_trait;
     use dvs_domain::attachment::Attachment;
+    use dvs_domain::ledger::{Change, Remembered};
     use dvs_domain::mount_point::MountPoint;
-    use dvs_domain::ports::{Change, Journal, Remembered};
+    use dvs_domain::ports::Journal;
     use dvs_store_fake::FakeStore;
     use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, JobKey};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Created, Mounted, Source, TakenBack, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Mounted, Source, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, Volume, VolumeId};
 use std::collections::BTreeSet;
@@ -58,11 +58,11 @@ impl Worker {
         }
         self.refuse_ambiguous_name(request, &id).await?;
         match store.look_up(&id.name).await? {
-            Some(Entry::Sound(volume)) => volume.spec.compare(request).into_result(&id)?,
+            Some(Entry::Sound(volume)) => request.compare(&volume.spec).into_result(&id)?,
             Some(Entry::Damaged { reason, .. }) => return Err(damaged(&id, &reason).into()),
             None => {}
         }
-        let spec = store.describe().complete(request, id.name.clone())?;
+        let spec = request.complete(&store.describe(), id.name.clone())?;
         let volume = Volume { spec, made_by: Some(key.clone()), made_at: self.clock.now().wall };
         let Some(mount_point) = mount_point else {
             return self.make_unattached(store, &volume, request, control).await;
@@ -78,11 +78,11 @@ impl Worker {
         let (remembered, seeing, created) = futures::join!(
             self.remember_meant(meant, known.as_ref()),
             async { if newly_meant { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
-            self.make_to_attach(store, &volume, request),
+            self.make(store, &volume, request),
         );
-        let made = matches!(created, Ok((Created::New, _))).then_some(&volume);
+        let made = created.as_ref().is_ok_and(Created::is_new).then_some(&volume);
         let held = remembered.as_ref().ok().filter(|_| newly_meant);
-        let source = match created.and_then(|(_, source)| seeing.map(|()| source)) {
+        let source = match created.and_then(|created| seeing.map(|()| given_with(created))) {
             Ok(source) => source,
             Err(failure) => return Err(self.undo_create(failure, &id, made, held).await),
         };
@@ -95,7 +95,7 @@ impl Worker {
             return Err(self.undo_create(failure, &id, made, held).await);
         }
         if !control.try_end() {
-            let left = self.take_back(store, made, held).await;
+            let left = self.roll_back(store, made, held).await;
             return Err(left
                 .into_iter()
                 .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
@@ -162,13 +162,13 @@ impl Worker {
         let created =
             self.make(store, volume, request).await.map_err(|failure| Stop::of_create(failure, id))?;
         if !control.try_end() {
-            let made = (created == Created::New).then_some(volume);
-            let left = self.take_back(store, made, None).await;
+            let made = created.is_new().then_some(volume);
+            let left = self.roll_back(store, made, None).await;
             return Err(left
                 .into_iter()
                 .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
         }
-        Ok(Achieved { volume: Some(id.clone()), changed: created == Created::New })
+        Ok(Achieved { volume: Some(id.clone()), changed: created.is_new() })
     }
 
     async fn make(
@@ -180,18 +180,6 @@ impl Worker {
         let created = store.create(volume).await?;
         refuse_other(&created, volume, request)?;
         Ok(created)
-    }
-
-    /// Likewise, with what to attach where the store has that at hand.
-    async fn make_to_attach(
-        &self,
-        store: &dyn VolumeStore,
-        volume: &Volume,
-        request: &CreateRequest,
-    ) -> Result<(Created, Option<Source>), Failure> {
-        let (created, source) = store.create_to_attach(volume).await?;
-        refuse_other(&created, volume, request)?;
-        Ok((created, source))
     }
 
     /// Remembers the attachment before anything is made for it.
@@ -272,7 +260,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes back what a failed attempt has made, keeping `failure` and what could not be undone.
+    /// Rolls back what a failed attempt has made, keeping `failure` and what could not be undone.
     async fn undo_create(
         &self,
         failure: Failure,
@@ -281,15 +269,15 @@ impl Worker {
         held: Option<&Attachment>,
     ) -> Stop {
         let undone = match self.stores.get(&id.store) {
-            Ok(store) => self.take_back(store.as_ref(), made, held).await,
+            Ok(store) => self.roll_back(store.as_ref(), made, held).await,
             Err(failure) => vec![failure],
         };
         undone.into_iter().fold(Stop::of_create(failure, id), |stop, undo| stop.not_undone(undo, id.clone()))
     }
 
-    /// Takes back what attempts of a create have made, and says what could not be. What stays visible also stays
+    /// Undoes what attempts of a create have made, and gives what could not be undone. What stays mounted also stays
     /// whole, and remembered.
-    pub(super) async fn take_back(
+    pub(super) async fn roll_back(
         &self,
         store: &dyn VolumeStore,
         made: Option<&Volume>,
@@ -301,7 +289,7 @@ impl Worker {
             return vec![failure];
         }
         let destroyed = match made {
-            Some(volume) => take_back_from(store, volume).await,
+            Some(volume) => destroy_made(store, volume).await,
             None => Ok(()),
         };
         let cleared = match held {
@@ -322,19 +310,31 @@ impl Worker {
     }
 }
 
-/// What is another node's by now is not this job's to take back.
-async fn take_back_from(store: &dyn VolumeStore, volume: &Volume) -> Result<(), Failure> {
-    if store.take_back(volume).await? == TakenBack::Left {
-        tracing::warn!(volume = %volume.spec.id, "another node uses the volume of a failed create: it stays");
+/// Another node may have found a volume of a shared store since it was published: it stays, whole.
+async fn destroy_made(store: &dyn VolumeStore, volume: &Volume) -> Result<(), Failure> {
+    if store.describe().is_shared {
+        tracing::warn!(
+            volume = %volume.spec.id,
+            "the create failed after the volume was made: other nodes may use it, so it stays, and the same create finds it"
+        );
+        return Ok(());
     }
-    Ok(())
+    store.destroy(&volume.spec.id.name, None).await.map(drop).map_err(DestroyError::into_failure)
+}
+
+/// The source of a volume that is new, where its store had it at hand.
+fn given_with(created: Created) -> Option<Source> {
+    match created {
+        Created::New(source) => source,
+        Created::AlreadyThere(_) => None,
+    }
 }
 
 /// What was there already is no volume of this job if it was asked for otherwise.
 fn refuse_other(created: &Created, volume: &Volume, request: &CreateRequest) -> Result<(), Failure> {
     match created {
-        Created::AlreadyThere(there) => there.spec.compare(request).into_result(&volume.spec.id),
-        Created::New => Ok(()),
+        Created::AlreadyThere(there) => request.compare(&there.spec).into_result(&volume.spec.id),
+        Created::New(_) => Ok(()),
     }
 }
 

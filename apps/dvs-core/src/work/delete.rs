@@ -7,7 +7,7 @@ use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{DeleteRequest, Target};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::ports::{Mounted, Source, VolumeStore};
+use dvs_domain::ports::{DestroyError, Mounted, Source, VolumeStore};
 use dvs_domain::user::{User, in_use, together};
 use dvs_domain::volume::{Entry, VolumeId};
 
@@ -34,11 +34,10 @@ impl Worker {
             return Err(Stop::ABANDONED);
         }
         let store = self.stores.get(&found.volume.store)?.as_ref();
-        let changed = match store.look_up(&found.volume.name).await? {
-            Some(Entry::Damaged { reason, .. }) => return Err(damaged(&found.volume, &reason).into()),
-            Some(Entry::Sound(_)) => {
-                self.refuse_users(store, &found).await?;
-                self.remove(store, &found, control).await?;
+        let changed = match self.there(store, &found).await? {
+            Some(source) => {
+                self.refuse_users(&found, source.as_ref()).await?;
+                self.remove(store, &found, source, control).await?;
                 true
             }
             None => false,
@@ -53,6 +52,29 @@ impl Worker {
             Ok(Achieved { volume: Some(found.volume), changed })
         } else {
             Err(Stop::ABANDONED)
+        }
+    }
+
+    /// Whether the volume is there, in order; with its source where it is attached. That keeps the device open from
+    /// before the unmount until the image is gone: automatic detach cannot hand it to somebody else, and the store can
+    /// prove on it that nobody holds the file system.
+    async fn there(&self, store: &dyn VolumeStore, found: &Found) -> Result<Option<Option<Source>>, Failure> {
+        let id = &found.volume;
+        if let Some(attachment) = &found.attachment {
+            match store.source(&id.name).await {
+                Ok(source) => return Ok(Some(Some(source))),
+                Err(failure) if failure.code() == FailureCode::NotFound => return Ok(None),
+                // A delete makes room. What is guarded because there is none needs no source: nothing shows it.
+                Err(failure)
+                    if failure.code() == FailureCode::NoSpace
+                        && !self.is_something_at(&attachment.mount_point).await? => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        match store.look_up(&id.name).await? {
+            Some(Entry::Damaged { reason, .. }) => Err(damaged(id, &reason)),
+            Some(Entry::Sound(_)) => Ok(Some(None)),
+            None => Ok(None),
         }
     }
 
@@ -141,7 +163,7 @@ impl Worker {
     }
 
     /// Containers refer to a volume also while nothing in the kernel holds it.
-    async fn refuse_users(&self, store: &dyn VolumeStore, found: &Found) -> Result<(), Failure> {
+    async fn refuse_users(&self, found: &Found, source: Option<&Source>) -> Result<(), Failure> {
         let mount_point = found.attachment.as_ref().map(|attachment| &attachment.mount_point);
         let users = self
             .references
@@ -151,45 +173,41 @@ impl Worker {
         if users.is_empty() {
             return Ok(());
         }
-        Err(in_use(&together(users, self.holders(store, found).await)))
+        Err(in_use(&together(users, self.holders(found, source).await)))
     }
 
     /// Who holds it besides: the operator must find them all.
-    async fn holders(&self, store: &dyn VolumeStore, found: &Found) -> Vec<User> {
-        let Some(attachment) = &found.attachment else { return Vec::new() };
-        match store.source(&found.volume.name).await {
-            Ok(source) => self.mounter.holders_of(&source, &attachment.mount_point).await,
-            Err(_) => Vec::new(), // The containers are reason enough.
+    async fn holders(&self, found: &Found, source: Option<&Source>) -> Vec<User> {
+        match (&found.attachment, source) {
+            (Some(attachment), Some(source)) => {
+                self.mounter.holders_of(source, &attachment.mount_point).await
+            }
+            _ => Vec::new(), // The containers are reason enough.
         }
     }
 
-    /// The source keeps the device open from before the unmount until the image is gone: automatic detach
-    /// cannot hand it to somebody else, and the store can prove on it that nobody holds the file system.
-    async fn remove(&self, store: &dyn VolumeStore, found: &Found, control: &JobControl) -> Result<(), Stop> {
+    async fn remove(
+        &self,
+        store: &dyn VolumeStore,
+        found: &Found,
+        source: Option<Source>,
+        control: &JobControl,
+    ) -> Result<(), Stop> {
         let id = &found.volume;
-        let Some(attachment) = &found.attachment else {
-            return destroy(store, id, control).await.map_err(NotDestroyed::into_stop);
+        let (Some(attachment), Some(source)) = (&found.attachment, source) else {
+            return destroy(store, id, None, control).await.map_err(|not_destroyed| match not_destroyed {
+                NotDestroyed::Untouched(stop) => stop,
+                NotDestroyed::Decided(failure) => Stop::FailedLate(failure, id.clone()),
+            });
         };
         let mount_point = &attachment.mount_point;
-        let source = match store.source(&id.name).await {
-            Ok(source) => source,
-            // A delete makes room. What is guarded because there is none needs no source: nothing shows it.
-            Err(failure)
-                if failure.code() == FailureCode::NoSpace && !self.is_something_at(mount_point).await? =>
-            {
-                return destroy(store, id, control).await.map_err(NotDestroyed::into_stop);
-            }
-            Err(failure) => return Err(failure.into()),
-        };
         if let Err(failure) = self.mounter.detach(&source, mount_point).await {
             return Err(self.naming_holders(failure, &source, mount_point).await.into());
         }
-        let Err(not_destroyed) = destroy(store, id, control).await else { return Ok(()) };
+        let Err(not_destroyed) = destroy(store, id, Some(&source), control).await else { return Ok(()) };
         match not_destroyed {
-            // The source leads nowhere any more, or to another volume.
-            NotDestroyed::Late(..) => Err(not_destroyed.into_stop()),
-            NotDestroyed::Unknown(failure, id) => {
-                Err(Stop::FailedLate(self.guard_and_note(attachment, failure).await, id))
+            NotDestroyed::Decided(failure) => {
+                Err(Stop::FailedLate(self.guard_and_note(attachment, failure).await, id.clone()))
             }
             NotDestroyed::Untouched(stop) => {
                 // At once: nobody may write below meanwhile. Only then there is time to look for who holds it.
@@ -231,38 +249,26 @@ impl Worker {
     }
 }
 
-/// How far a destroying got that failed.
+/// Why a volume is not destroyed.
 enum NotDestroyed {
-    /// The volume is as it was.
+    /// It is as it was.
     Untouched(Stop),
-    /// Its end was decided: what failed came after.
-    Late(Failure, VolumeId),
-    /// The store does not say, or not how much of it is left.
-    Unknown(Failure, VolumeId),
-}
-
-impl NotDestroyed {
-    fn into_stop(self) -> Stop {
-        match self {
-            Self::Untouched(stop) => stop,
-            Self::Late(failure, id) | Self::Unknown(failure, id) => Stop::FailedLate(failure, id),
-        }
-    }
+    /// Its end was decided, or may have been.
+    Decided(Failure),
 }
 
 /// The last moment at which a delete can be given up: what is decided is never undone.
-async fn destroy(store: &dyn VolumeStore, id: &VolumeId, control: &JobControl) -> Result<(), NotDestroyed> {
+async fn destroy(
+    store: &dyn VolumeStore,
+    id: &VolumeId,
+    source: Option<&Source>,
+    control: &JobControl,
+) -> Result<(), NotDestroyed> {
     if control.is_abandoned() {
         return Err(NotDestroyed::Untouched(Stop::ABANDONED));
     }
-    let Err(failure) = store.destroy(&id.name).await else { return Ok(()) };
-    if !failure.is_undone() {
-        // It says that it has decided; whether the volume can still be looked up says nothing then.
-        return Err(NotDestroyed::Unknown(failure, id.clone()));
-    }
-    Err(match store.look_up(&id.name).await {
-        Ok(Some(_)) => NotDestroyed::Untouched(failure.into()),
-        Ok(None) => NotDestroyed::Late(failure, id.clone()),
-        Err(_) => NotDestroyed::Unknown(failure, id.clone()),
+    store.destroy(&id.name, source).await.map(drop).map_err(|error| match error {
+        DestroyError::Refused(failure) => NotDestroyed::Untouched(failure.into()),
+        DestroyError::Decided(failure) => NotDestroyed::Decided(failure),
     })
 }

@@ -47,7 +47,7 @@ impl Worker {
             }
             None => None,
         };
-        let failures = self.take_back(store, made.as_deref(), attachment.as_ref()).await;
+        let failures = self.roll_back(store, made.as_deref(), attachment.as_ref()).await;
         failures.into_iter().reduce(Failure::undo_failed).map_or(Ok(()), Err)
     }
 

@@ -7,7 +7,7 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Target};
 use dvs_domain::ledger::Limits;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
-use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, TakenBack, VolumeStore};
+use dvs_domain::ports::{Claim, Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::volume::{Entry, Mode, StoreDescription, Usage, Volume};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -66,24 +66,21 @@ impl VolumeStore for FarStore {
             gid: 0,
             mode: Mode::DEFAULT,
             attachable: false,
+            is_shared: true,
         }
     }
 
     async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
         self.reach().await?;
         self.made.lock().unwrap().push(volume.clone());
-        Ok(Created::New)
+        Ok(Created::New(None))
     }
 
     /// Breaks off when it has begun, and leaves something under the name.
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+    async fn destroy(&self, name: &VolumeName, _: Option<&Source>) -> Result<Destroyed, DestroyError> {
         self.reach().await?;
-        let left = Failure::new(FailureCode::Internal, format!("half of `{name}` is left"));
-        Err(Failure::new(FailureCode::StoreUnavailable, "the server went away").undo_failed(left))
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
+        let left = format!("the server went away, and half of `{name}` is left");
+        Err(DestroyError::Decided(Failure::new(FailureCode::StoreUnavailable, left)))
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {

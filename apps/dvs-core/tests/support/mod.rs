@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use dvs_core::{CoreParts, EngineLimits, Intake};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
-use dvs_domain::ledger::{AnswerId, Limits};
+use dvs_domain::ledger::{AnswerId, Change, Limits, Remembered};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::names::{JobId, SenderId, StoreName};
 use dvs_domain::ports::{
-    Answers, Arrival, Change, Clock, Detached, JobIntake, Journal, Mounted, Mounter, NotQueued, Remembered,
-    Source, SourceKind, Survey, VolumeReferences, VolumeStore,
+    Answers, Arrival, Clock, Detached, JobIntake, Journal, Mounted, Mounter, NotQueued, Source, SourceKind,
+    Survey, VolumeReferences, VolumeStore,
 };
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};

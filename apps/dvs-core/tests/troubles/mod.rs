@@ -4,9 +4,8 @@ use crate::support::{Core, at, create, delete, job, wait_for};
 use crate::{assert_nothing_is_left, names};
 use dvs_domain::failure::FailureCode;
 use dvs_domain::job::{CreateRequest, Job, JobRequest, Target};
-use dvs_domain::ledger::{AnswerState, Finished, Limits, Phase};
+use dvs_domain::ledger::{AnswerState, Change, Finished, Limits, Phase};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::Change;
 use dvs_domain::size::VolumeSize;
 use dvs_store_fake::Action;
 use std::sync::atomic::Ordering;
@@ -226,9 +225,9 @@ async fn an_overdue_delete_that_was_decided_is_finished_once_its_store_answers()
 }
 
 #[tokio::test]
-async fn what_another_node_uses_by_now_is_not_taken_back() {
+async fn what_a_failed_create_has_made_in_a_shared_store_stays_and_the_same_create_finds_it() {
     let core = Core::new(Limits::default()).await;
-    core.store.use_elsewhere();
+    core.store.share();
     core.store.failing_next(Action::Source, FailureCode::Internal);
     core.send(&create("1", "/mnt/a")).await;
     let said = core.answers_to("1", 2).await;
@@ -237,6 +236,9 @@ async fn what_another_node_uses_by_now_is_not_taken_back() {
     assert!(finished(&core, "1").is_some_and(|finished| !finished.needs_undo), "it is not tried again");
     assert_eq!(names(&core).await.len(), 1, "it is there");
     assert!(core.mounts.at("/mnt/a").is_none());
+    core.send(&create("2", "/mnt/a")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+    assert!(core.mounts.at("/mnt/a").is_some());
 }
 
 #[tokio::test]

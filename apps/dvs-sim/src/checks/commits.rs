@@ -7,8 +7,7 @@ use crate::world::{LIMITS, World};
 use dvs_domain::attachment::Holder;
 use dvs_domain::failure::{FailureCode, FailureReport};
 use dvs_domain::job::{Job, JobKey, JobKind, JobRequest};
-use dvs_domain::ledger::{AnswerState, Finished, JobRecord, Outcome, Phase};
-use dvs_domain::ports::Change;
+use dvs_domain::ledger::{AnswerState, Change, Finished, JobRecord, Outcome, Phase};
 use dvs_domain::volume::VolumeId;
 
 impl World {

@@ -5,8 +5,8 @@ use crate::world::Sim;
 use crate::world::faults::Call;
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
-use dvs_domain::ledger::Phase;
-use dvs_domain::ports::{Change, Journal, Remembered};
+use dvs_domain::ledger::{Change, Phase, Remembered};
+use dvs_domain::ports::Journal;
 
 pub(crate) struct FakeJournal(pub(crate) Sim);
 

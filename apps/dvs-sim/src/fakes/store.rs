@@ -10,9 +10,12 @@ use crate::world::{Sim, World};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, VolumeName};
-use dvs_domain::ports::{Claim, Created, Destroyed, SharedStore, Source, SourceKind, TakenBack, VolumeStore};
+use dvs_domain::ports::{
+    Claim, Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore,
+};
 use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, StoreDescription, Usage, Volume, VolumeId};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Path of a loop device without its number.
@@ -127,6 +130,7 @@ impl VolumeStore for FakeStore {
             gid: 0,
             mode: Mode::DEFAULT,
             attachable: true,
+            is_shared: !self.gives_devices(),
         }
     }
 
@@ -151,10 +155,10 @@ impl VolumeStore for FakeStore {
         }
         self.sim.effect(|world| self.publish(world, volume, inode)).await;
         self.sim.moment(Call::Create).await;
-        Ok(Created::New)
+        Ok(Created::New(None))
     }
 
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+    async fn destroy(&self, name: &VolumeName, _: Option<&Source>) -> Result<Destroyed, DestroyError> {
         let id = self.id(name);
         let _call = CallGuard::begin(&self.sim, Call::Destroy, Some(&id), None).await;
         if self.sim.effect(|world| self.image(world, name).is_some()).await {
@@ -166,15 +170,11 @@ impl VolumeStore for FakeStore {
         if let Err(failure) = self.step(Call::Destroy, Some(name)).await {
             // It is decided: opening the store again removes the rest.
             self.sim.effect(|world| world.kernel.unbind(inode)).await;
-            return Err(failure);
+            return Err(DestroyError::Decided(failure));
         }
         self.sim.effect(|world| self.remove(world, inode)).await;
         self.sim.moment(Call::Destroy).await;
         Ok(Destroyed::Gone)
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        self.destroy(&volume.spec.id.name).await.map(|_| TakenBack::Gone)
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
@@ -219,7 +219,7 @@ impl VolumeStore for FakeStore {
         let keep = Keep { sim: self.sim.clone(), open };
         self.sim.moment(Call::Source).await;
         let path = PathBuf::from(format!("{DEVICE}{}", keep.open.number));
-        Ok(Source::kept_by(SourceKind::Device { path, file_system: FileSystem::Ext4 }, keep))
+        Ok(Source::kept_by(SourceKind::Device { path, file_system: FileSystem::Ext4 }, Arc::new(keep)))
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

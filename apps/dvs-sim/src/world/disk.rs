@@ -5,10 +5,9 @@ use crate::random::Random;
 use crate::scenario::{STORES, path, store_name};
 use dvs_domain::attachment::Attachment;
 use dvs_domain::job::{JobKey, Refusal};
-use dvs_domain::ledger::{JobRecord, RefusalNumber};
+use dvs_domain::ledger::{Change, JobRecord, RefusalNumber, Remembered};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Change, Remembered};
 use dvs_domain::volume::{Volume, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use dvs_core::CoreParts;
 use dvs_domain::failure::Failure;
-use dvs_domain::ledger::{AnswerState, Phase};
-use dvs_domain::ports::{Change, Journal, Remembered};
+use dvs_domain::ledger::{AnswerState, Change, Phase, Remembered};
+use dvs_domain::ports::Journal;
 use std::sync::Arc;
 
 struct BrokenJournal {

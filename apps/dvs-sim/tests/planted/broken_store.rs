@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use dvs_core::CoreParts;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, Destroyed, SharedStore, Source, TakenBack, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use futures::future::join_all;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,17 +54,10 @@ impl VolumeStore for BrokenStore {
         }
     }
 
-    async fn destroy(&self, name: &VolumeName) -> Result<Destroyed, Failure> {
+    async fn destroy(&self, name: &VolumeName, source: Option<&Source>) -> Result<Destroyed, DestroyError> {
         match self.fault {
             Fault::DestroysNothing => Ok(Destroyed::Gone),
-            _ => self.store.destroy(name).await,
-        }
-    }
-
-    async fn take_back(&self, volume: &Volume) -> Result<TakenBack, Failure> {
-        match self.fault {
-            Fault::DestroysNothing => Ok(TakenBack::Gone),
-            _ => self.store.take_back(volume).await,
+            _ => self.store.destroy(name, source).await,
         }
     }
 

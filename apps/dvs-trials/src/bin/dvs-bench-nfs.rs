@@ -8,7 +8,7 @@ use dvs_domain::failure::Failure;
 use dvs_domain::job::CreateRequest;
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::VolumeStore;
+use dvs_domain::ports::{DestroyError, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::Volume;
@@ -146,7 +146,11 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
 
     let (calls, begun) = (store.calls(), Instant::now());
     for number in 0..line.volumes.min(1000) {
-        store.destroy(&named(&format!("v{number:05}"))?).await.map_err(broken)?;
+        store
+            .destroy(&named(&format!("v{number:05}"))?, None)
+            .await
+            .map_err(DestroyError::into_failure)
+            .map_err(broken)?;
     }
     let (calls, took) = (store.calls() - calls, begun.elapsed());
     tell("calls of a destroy of an empty volume", per(calls, line.volumes.min(1000)), None, None);
@@ -161,7 +165,11 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
             let begun = Instant::now();
             if round % 2 == 0 && removed == Duration::MAX || bare_removed != Duration::MAX {
                 let before = store.calls();
-                store.destroy(&named(&name)?).await.map_err(broken)?;
+                store
+                    .destroy(&named(&name)?, None)
+                    .await
+                    .map_err(DestroyError::into_failure)
+                    .map_err(broken)?;
                 removed = removed.min(begun.elapsed());
                 calls = store.calls() - before;
             } else {
@@ -211,7 +219,7 @@ fn fill(top: &Path, files: u32) -> Result<()> {
 fn volume(store: &NfsStore, name: &str) -> Result<Volume> {
     let mount_point = MountPoint::new("/mnt/x").map_err(broken)?;
     let request = CreateRequest::at(mount_point, VolumeSize::from_mebibytes(16).map_err(broken)?);
-    let spec = store.describe().complete(&request, named(name)?).map_err(broken)?;
+    let spec = request.complete(&store.describe(), named(name)?).map_err(broken)?;
     Ok(Volume { spec, made_by: None, made_at: Timestamp(0) })
 }
 
