@@ -46,8 +46,7 @@ async fn ask(
 ) -> Result<Response<Incoming>, Error> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(Metered { stream, bytes_left })).await?;
-    // Ends when the body is read or dropped, or nobody waits for the response any more. Whoever reads the body gets its
-    // error.
+    // Ends when the body is read or dropped, or when the request is cancelled. Reading the body returns its error.
     drop(tokio::spawn(connection));
     Ok(sender.send_request(request).await?)
 }

@@ -74,7 +74,7 @@ impl ContainerMount {
         self.volume.as_ref().is_some_and(NamedVolume::is_local) && self.source.is_none()
     }
 
-    /// The paths of the host that it shows.
+    /// The paths of the host that are mounted.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &str> {
         [&self.source, &self.device].into_iter().filter_map(Option::as_deref)
     }

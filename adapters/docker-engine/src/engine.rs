@@ -11,7 +11,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Where Docker listens unless told otherwise.
+    /// Docker's default.
     pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
     /// Where Podman's service for root speaks Docker's API.
     pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";

@@ -1,5 +1,5 @@
-//! One list of containers for all who ask an engine at the same time. Whoever asks during a request waits, and shares the
-//! next list with all who wait: each list was requested after the question that it answers. On 8 lanes this takes an
+//! One list of containers for all who ask an engine at the same time. A caller that comes during a
+//! request waits, and shares the next list with all who wait: each list was requested after the question that it answers. On 8 lanes this takes an
 //! engine a tenth of the work.
 
 use crate::container::Container;

@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
         Ok(listed)
     }
 
-    /// If the engine was replaced by one that does not know the version that was agreed on before, that shows here.
+    /// If the engine was replaced by one that does not know the version that was agreed on before, this request fails.
     async fn list(&mut self) -> Result<Vec<Container>, Failure> {
         let options = &ListContainersOptions { all: true, ..Default::default() };
         let remembered = self.remembered;

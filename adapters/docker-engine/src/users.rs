@@ -35,7 +35,7 @@ pub struct ContainerEngines {
 }
 
 impl ContainerEngines {
-    /// How long an engine has for all that is asked of it in one call, unless [`Self::within`] says otherwise.
+    /// How long an engine has for all requests of one call, unless [`Self::within`] sets another limit.
     pub const ENGINE_SECONDS_MAX: u64 = 3;
 
     /// The containers of `engines`, for which DVS's volumes are those of the volume driver `driver`.

@@ -93,7 +93,7 @@ impl DirEntryRef {
         }
     }
 
-    /// Opens the directory, or the root of what is mounted there, and tells which of the two.
+    /// Opens the directory, or the root of what is mounted there, and returns which of the two it is.
     pub(crate) fn open(&self) -> Result<(OwnedFd, EntryState), ResolveError> {
         let directory = open_component(self.parent.as_fd(), &self.component)?;
         let state = state_of_open(directory.as_fd()).map_err(|kind| self.component.error(kind))?;
@@ -118,7 +118,7 @@ impl DirEntryRef {
     /// Makes durable which entries the parent directory has, where its file system can.
     pub(crate) fn sync_parent(&self) -> rustix::io::Result<()> {
         match fsync(open_to_read(self.parent.as_fd())?) {
-            // How fsync(2) tells that there is nothing to be synced.
+            // fsync(2): the file system has nothing to be synced.
             Err(Errno::INVAL) => Ok(()),
             synced => synced,
         }

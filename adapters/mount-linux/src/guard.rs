@@ -1,4 +1,4 @@
-//! The guard: covers the mount point of a volume that should be there and is not, so that nobody writes below it.
+//! The guard: covers the mount point of a volume that should be there and is not, so that no process writes below it.
 
 use crate::attach::described;
 use crate::dir_entry::{DirEntryRef, MountRoot};
@@ -24,7 +24,7 @@ pub(crate) fn guard(location: &Location<'_>, mounts: &Mounts, missing: &[MountPo
 }
 
 /// Unmounts the guard that is on top at `location`. A volume or something foreign on top stays, and with it a guard
-/// below: nobody can reach that one.
+/// below: no path leads to that one.
 pub(crate) fn unguard(location: &Location<'_>, mounts: &Mounts) -> Result<(), Failure> {
     match DirEntryRef::resolve(location) {
         Ok(entry) => unmount_guards(&entry, mounts),

@@ -21,7 +21,7 @@ pub(crate) enum Decision {
 
 /// What may be mounted over.
 pub(crate) trait MountPolicy {
-    /// Decides on the mount that is on top at `path`: its root, and what it is as far as the kernel tells. A mount that
+    /// Decides on the mount that is on top at `path`: its root, and what it is where that is known. A mount that
     /// must not be covered is a failure.
     fn decide(&self, path: &MountPoint, root: MountRoot, mount: Option<&Mount>) -> Result<Decision, Failure>;
 

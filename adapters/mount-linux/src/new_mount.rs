@@ -21,7 +21,7 @@ use std::path::Path;
 /// Of every mount (contract.md section 3).
 const ATTRIBUTES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV);
 
-/// Of a guard: nobody writes below a volume that is not mounted (contract.md section 5).
+/// Of a guard: no process writes below a volume that is not mounted (contract.md section 5).
 const GUARD_ATTRIBUTES: MountAttrFlags =
     ATTRIBUTES.union(MountAttrFlags::MOUNT_ATTR_RDONLY).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 const GUARD_FILE_SYSTEM: &str = "tmpfs";

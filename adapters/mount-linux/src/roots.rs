@@ -66,7 +66,7 @@ fn unusable(root: &MountPoint, why: &str) -> Failure {
         .with_hint("mend the root, then start the agent again")
 }
 
-/// A root that is a link may lead where no job may mount; the text of the path does not tell.
+/// A root that is a link may lead where no job may mount, which the text of the path does not show.
 fn refuse_own_place(mount_point: &MountPoint, resolved: &Path) -> Result<(), Failure> {
     let own = Path::new(AllowedRoots::OWN);
     if resolved.starts_with(own) || own.starts_with(resolved) {

@@ -2,9 +2,9 @@
 //! `statmount`, whose cost does not depend on how many mounts there are.
 //!
 //! A whole table takes milliseconds where thousands of volumes are attached. What runs per job uses [`Mounts`], which
-//! reads a table only on kernels that do not tell single mounts (before Linux 6.13), and there only when it has changed.
+//! reads a table only on kernels that cannot describe single mounts (before Linux 6.13), and there only when it has changed.
 //!
-//! It knows nothing of volumes and changes no mount.
+//! It changes no mount, and does not depend on what a volume is.
 
 mod lookup;
 mod mount;

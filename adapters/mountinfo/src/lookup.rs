@@ -26,13 +26,13 @@ struct Blocking {
 }
 
 impl Mounts {
-    /// The mounts, told one by one where the kernel can (Linux 6.13).
+    /// Looks up single mounts where the kernel can (Linux 6.13).
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The mounts as an older kernel tells them: by the whole table, read when it has changed. For tests.
+    /// Looks up mounts in the whole table, read when it has changed, as on an older kernel. For tests.
     #[must_use]
     pub fn by_table_only() -> Self {
         Self { never_single: true, ..Self::default() }
@@ -49,7 +49,7 @@ impl Mounts {
                 Ok(mount) if mount.id != id => return Ok(None),
                 Ok(mount) if !mount.source.as_os_str().is_empty() => return Ok(Some(mount)),
                 Err(Errno::NOENT) => return Ok(None),
-                // The mount has no source, or the kernel does not tell it, or a filter of system calls refuses.
+                // The mount has no source, or the kernel does not return it, or a system call filter refuses.
                 Ok(_) | Err(_) => {}
             }
         }

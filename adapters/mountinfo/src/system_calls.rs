@@ -14,7 +14,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// All that a [`Mount`] consists of but its source, which is told since Linux 6.13.
+/// All that a [`Mount`] consists of but its source, which is returned since Linux 6.13.
 const WANTED: u32 =
     STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_MNT_ROOT | STATMOUNT_MNT_POINT | STATMOUNT_FS_TYPE;
 
@@ -22,7 +22,6 @@ const WANTED: u32 =
 const ANSWER_BYTES: usize = size_of::<statmount>() + 1024;
 /// Three paths, each escaped by the kernel before it is stored, do not take more.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
-/// How many ids are listed by one call.
 const IDS_AT_ONCE: usize = 1024;
 
 /// The id of a mount that no other mount of this boot ever has.
@@ -36,7 +35,7 @@ pub fn unique_id_at(parent: BorrowedFd<'_>, name: &OsStr, flags: AtFlags) -> Opt
     (state.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(UniqueId(state.stx_mnt_id))
 }
 
-/// The mount of that id, with an empty source where the kernel does not tell it: `NOENT` when it is gone.
+/// The mount of that id, with an empty source where the kernel does not return it. `NOENT` when it is gone.
 pub(crate) fn mount_of(id: UniqueId) -> rustix::io::Result<Mount> {
     let request = request(id.0, u64::from(WANTED | STATMOUNT_SB_SOURCE));
     let mut answer = vec![0; ANSWER_BYTES];
@@ -69,7 +68,7 @@ const fn request(mnt_id: u64, param: u64) -> mnt_id_req {
     mnt_id_req { size: MNT_ID_REQ_SIZE_VER1, spare: 0, mnt_id, param, mnt_ns_id: 0 }
 }
 
-/// Makes the system call `number`, which fills `answer` as far as it has something to tell, and gives what it returns.
+/// Makes the system call `number`, which fills the beginning of `answer`, and returns its result.
 #[allow(unsafe_code, reason = "system calls without a safe wrapper")]
 fn call<T: Plain>(number: u32, request: &mnt_id_req, answer: &mut [T]) -> rustix::io::Result<usize> {
     // `statmount` takes the number of bytes, and `listmount` that of ids: both are the number of elements.
@@ -90,7 +89,7 @@ fn call<T: Plain>(number: u32, request: &mnt_id_req, answer: &mut [T]) -> rustix
     })
 }
 
-/// Numbers, whatever the kernel writes into them.
+/// A number: every bit pattern is valid.
 trait Plain {}
 impl Plain for u8 {}
 impl Plain for u64 {}
@@ -107,13 +106,13 @@ fn read(answer: &[u8]) -> Option<Mount> {
     };
     let path = |offset| text(offset).map(PathBuf::from);
     let group = |offset| Some(Some(long(offset)?).filter(|group| *group != 0));
-    let told = long(offset_of!(statmount, mask))?;
-    let tells = |part| told & u64::from(part) == u64::from(part);
-    if !tells(WANTED) {
+    let returned = long(offset_of!(statmount, mask))?;
+    let has = |part| returned & u64::from(part) == u64::from(part);
+    if !has(WANTED) {
         return None;
     }
     let source =
-        if tells(STATMOUNT_SB_SOURCE) { path(offset_of!(statmount, sb_source))? } else { PathBuf::new() };
+        if has(STATMOUNT_SB_SOURCE) { path(offset_of!(statmount, sb_source))? } else { PathBuf::new() };
     Some(Mount {
         id: u64::from(short(offset_of!(statmount, mnt_id_old))?),
         parent: u64::from(short(offset_of!(statmount, mnt_parent_id_old))?),

@@ -13,7 +13,7 @@ pub(crate) struct WatchedTable(Mutex<Option<Watched>>);
 
 #[derive(Debug)]
 struct Watched {
-    /// The kernel tells of each change once per open file (poll(2), proc_pid_mountinfo(5)).
+    /// The kernel reports each change once per open file (poll(2), proc_pid_mountinfo(5)).
     file: File,
     table: Arc<MountTable>,
 }

@@ -144,7 +144,7 @@ impl CreatedDirectories {
             Err(Errno::EXIST) => return Ok(()), // Made by another process.
             Err(errno) => return Err(failed(errno)),
         }
-        // Whatever the umask says.
+        // Independent of the umask.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(parent, name_of(path), flags, Mode::empty()).map_err(failed)?;
         fchmod(opened, DIRECTORY_MODE).map_err(failed)
