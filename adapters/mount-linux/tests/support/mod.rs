@@ -30,9 +30,14 @@ pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
     } else {
         return true;
     };
+    not_run(test, &why);
+    false
+}
+
+/// Writes on standard error that a test cannot run, and why.
+pub(crate) fn not_run(test: &str, why: &str) {
     // Not by a macro: the test harness would keep it to itself.
     writeln!(std::io::stderr(), "NOT RUN: {test}: {why}").expect("standard error takes text");
-    false
 }
 
 /// A folder with an allowed root, `root`, and a neighbour of it, `outside`.
