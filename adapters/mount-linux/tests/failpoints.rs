@@ -174,7 +174,7 @@ mod on_demand {
         let (source, place) = (ground.device(FileSystem::Ext4), ground.at("way/v"));
         let (way, away) = (ground.root().join("way"), ground.path().join("outside/way"));
         fs::create_dir(&way).unwrap();
-        // Before the path is walked anew, and after it was, right before the mount is shown.
+        // Before the path is resolved again, and after it was, right before the mount is moved.
         for (point, put_link, code) in [
             ("mount.remove-lost-and-found", true, FailureCode::ForbiddenPath),
             ("mount.remove-lost-and-found", false, FailureCode::Conflict),
@@ -202,6 +202,31 @@ mod on_demand {
             }
             fs::rename(&away, &way).unwrap();
         }
+        scenario.teardown();
+    }
+
+    #[tokio::test]
+    async fn real_what_is_mounted_over_a_new_mount_stays() {
+        if !can_run("real_what_is_mounted_over_a_new_mount_stays", &["losetup", "mkfs.ext4"]) {
+            return;
+        }
+        let scenario = FailScenario::setup();
+        let ground = Ground::new();
+        let attachments = ground.attachments();
+        let (source, place) = (ground.device(FileSystem::Ext4), ground.at("v"));
+        fs::create_dir(place.as_str()).unwrap();
+        let target = place.as_str().to_owned();
+        fail::cfg_callback("mount.moved", move || {
+            mount("meanwhile", &target, "tmpfs", MountFlags::empty(), None).unwrap();
+        })
+        .unwrap();
+        let failure = attachments.attach(&source, &place, &[]).await.unwrap_err();
+        assert_eq!(failure.code(), FailureCode::Conflict, "{}", failure.chain());
+        assert!(failure.chain().contains("something else lies over the new mount"), "{}", failure.chain());
+        fail::remove("mount.moved");
+        let refused = attachments.detach(&source, &place).await.unwrap_err();
+        assert!(refused.chain().contains("meanwhile (tmpfs)"), "{}", refused.chain());
+        assert_eq!(ground.mounts().len(), 2, "nothing can be unmounted below it");
         scenario.teardown();
     }
 
