@@ -17,8 +17,9 @@ const PROGRAM: &str = "cargo-mutants";
 const PACKAGES: [&str; 2] = ["dvs-domain", "dvs-core"];
 /// Where no mutant may stay alive.
 const GUARDED: &str = "domain/src/ledger/";
-/// A mutant can make a test wait for ever.
-const TEST_SECONDS_MAX: &str = "120";
+/// A mutant can make a test wait for ever: it may take this many times as long as without any, and this long at least.
+const TIMES_MAX: &str = "4";
+const TEST_SECONDS_MIN: &str = "60";
 const BUILD_SECONDS_MAX: &str = "600";
 
 /// What to change.
@@ -42,7 +43,8 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<ExitCo
     let output = workspace.metadata.target_directory.as_std_path();
     let mut command =
         workspace.cargo(["mutants", "--no-shuffle", "--colors", "never", "--annotations", "none"]);
-    command.args(["--timeout", TEST_SECONDS_MAX, "--build-timeout", BUILD_SECONDS_MAX]);
+    command.args(["--timeout-multiplier", TIMES_MAX, "--minimum-test-timeout", TEST_SECONDS_MIN]);
+    command.args(["--build-timeout", BUILD_SECONDS_MAX]);
     command.arg("--jobs").arg(options.jobs.to_string()).arg("--output").arg(output);
     command.args(PACKAGES.iter().flat_map(|package| ["--package", *package]));
     command.args(options.file.iter().flat_map(|file| ["--file", file]));

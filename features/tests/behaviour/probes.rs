@@ -8,7 +8,7 @@ use dvs_trials::machine::{self, Mount};
 use dvs_trials::process;
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
