@@ -94,7 +94,7 @@ Feature: Volumes on an NFS server
     And a create job of 16 MiB for "local" is sent with:
       | name | v1 |
     Then it fails with "store-unavailable"
-    And its reason names "shared/v1" and "nobody can say now"
+    And its reason names "v1" and "the store does not answer"
     And its failure has a reason and a hint
     And no volume is attached at "local"
     When the agent is stopped
@@ -102,7 +102,7 @@ Feature: Volumes on an NFS server
     And a create job of 16 MiB for "local" is sent with:
       | name | v1 |
     Then it fails with "store-unavailable"
-    And its reason names "shared/v1" and "nobody can say now"
+    And its reason names "v1" and "the store does not answer"
     And no volume is attached at "local"
 
   Scenario: An export that may only be read gives what it has

@@ -1,6 +1,6 @@
 //! Jobs: one request to create or delete a volume, and the answers it gets.
 
-pub use crate::job_key::{JobKey, JobKind};
+pub use crate::job_key::{JobKey, JobKind, Maker};
 
 use crate::failure::{Failure, FailureCode, FailureReport};
 use crate::mount_point::MountPoint;

@@ -1,6 +1,6 @@
 //! The identity of jobs.
 
-use crate::names::{JobId, SenderId};
+use crate::names::{AttemptId, JobId, SenderId};
 use std::fmt;
 
 /// What a job asks for.
@@ -44,5 +44,20 @@ pub struct JobKey {
 impl fmt::Display for JobKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} job `{}` of `{}`", self.kind, self.id, self.sender)
+    }
+}
+
+/// Who has made a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Maker {
+    /// The job.
+    pub job: JobKey,
+    /// Its attempts. Absent in records of agents that did not record it: then no job takes the volume for its own.
+    pub attempt: Option<AttemptId>,
+}
+
+impl fmt::Display for Maker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.job.fmt(formatter)
     }
 }

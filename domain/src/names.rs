@@ -80,6 +80,13 @@ name!(
     |text| text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 );
 
+name!(
+    /// Tells one acceptance of a job from any other, also of the same key: every attempt at it bears this id, over
+    /// restarts, and so does the volume that it makes.
+    AttemptId, "attempt id", "1 to 80 hexadecimal digits and `-`",
+    |text| (1..=80).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+);
+
 fn is_topic_word(text: &str, most: usize) -> bool {
     !text.is_empty()
         && text.chars().count() <= most

@@ -3,7 +3,7 @@
 pub use crate::volume_options::{FileSystem, Mode, Provision};
 
 use crate::failure::{Failure, FailureCode};
-use crate::job_key::JobKey;
+use crate::job_key::Maker;
 use crate::names::{StoreName, VolumeName};
 use crate::size::VolumeSize;
 use crate::time::Timestamp;
@@ -130,7 +130,7 @@ pub struct Volume {
     /// What was settled.
     pub spec: VolumeSpec,
     /// The job that made it; `None` when no job did.
-    pub made_by: Option<JobKey>,
+    pub made_by: Option<Maker>,
     /// When.
     pub made_at: Timestamp,
 }

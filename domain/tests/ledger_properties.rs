@@ -244,7 +244,7 @@ impl Model {
                     self.check_answer(&id, &answer.status);
                     self.in_flight.push(id);
                 }
-                Effect::Work(job, attempt) => self.start(job, attempt),
+                Effect::Work(job, attempt, _) => self.start(job, attempt),
                 Effect::Abandon(key) => {
                     let job = self.running.remove(&key).expect("only running work is abandoned");
                     self.hanging.insert(key.clone(), job);
@@ -354,7 +354,7 @@ impl Model {
     fn start(&mut self, job: Job, attempt: Attempt) {
         let key = job.key();
         let record = self.jobs_on_disk.get(&key).expect("work before the job was on disk");
-        if matches!(attempt, Attempt::Undo { .. }) {
+        if matches!(attempt, Attempt::Undo) {
             let overdue = moment(self.now).milliseconds_since(record.received) >= LIMITS.job_milliseconds;
             assert!(overdue || needs_undo(record), "{key} is undone before its time is over");
         } else {
@@ -362,7 +362,7 @@ impl Model {
         }
         assert!(needs_undo(record) || self.pending_sent.contains(&key), "work before PENDING was sent");
         let is_first = self.started.insert(key.clone());
-        assert!(is_first || matches!(attempt, Attempt::Undo { .. }), "work twice for {key}");
+        assert!(is_first || matches!(attempt, Attempt::Undo), "work twice for {key}");
         for other in self.running.values().chain(self.hanging.values()) {
             assert!(!must_not_run_together(&job, other), "{key} runs beside {}", other.key());
         }

@@ -165,10 +165,10 @@ fn first_effects(remembered: Remembered, now: u64) -> Vec<String> {
         Effect::Answer(_, Answer { status: Status::Pending, .. }) => "PENDING".to_owned(),
         Effect::Answer(_, Answer { status: Status::Done, .. }) => "DONE".to_owned(),
         Effect::Answer(_, Answer { status: Status::Failed(report), .. }) => format!("FAILED {}", report.code),
-        Effect::Work(_, attempt) => match attempt {
+        Effect::Work(_, attempt, _) => match attempt {
             Attempt::Do => "do".to_owned(),
-            Attempt::Redo { .. } => "redo".to_owned(),
-            Attempt::Undo { .. } => "undo".to_owned(),
+            Attempt::Redo => "redo".to_owned(),
+            Attempt::Undo => "undo".to_owned(),
         },
         other => format!("{other:?}"),
     };

@@ -2,9 +2,9 @@
 
 use crate::{Bench, Place};
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{CreateRequest, JobKey, JobKind};
+use dvs_domain::job::{CreateRequest, JobKey, JobKind, Maker};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::names::{JobId, SenderId, VolumeName};
+use dvs_domain::names::{AttemptId, JobId, SenderId, VolumeName};
 use dvs_domain::ports::{Created, VolumeStore};
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{Entry, Volume};
@@ -33,7 +33,7 @@ pub(crate) fn volume_as(store: &dyn VolumeStore, name: &str, request: &CreateReq
     };
     Volume {
         spec: request.complete(&store.describe(), named(name)).unwrap(),
-        made_by: Some(made_by),
+        made_by: Some(Maker { job: made_by, attempt: Some(AttemptId::new("a1-b2-3").unwrap()) }),
         made_at: Timestamp(1_700_000_000_123),
     }
 }

@@ -4,8 +4,8 @@
 use crate::step::AtStep;
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{JobKey, JobKind};
-use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
+use dvs_domain::job::{JobKey, JobKind, Maker};
+use dvs_domain::names::{AttemptId, JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{FileSystem, Mode, Provision, Volume, VolumeId, VolumeSpec};
@@ -43,6 +43,8 @@ struct MadeByJson {
     sender: String,
     kind: String,
     id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<String>,
 }
 
 /// Writes both copies of the record of `volume` into `folder`, and makes them durable.
@@ -83,10 +85,11 @@ fn to_text(volume: &Volume) -> String {
         gid: spec.gid,
         mode: spec.mode.to_string(),
         provision: spec.provision.map(|provision| provision.as_str().to_owned()),
-        made_by: volume.made_by.as_ref().map(|key| MadeByJson {
+        made_by: volume.made_by.as_ref().map(|Maker { job: key, attempt }| MadeByJson {
             sender: key.sender.to_string(),
             kind: key.kind.to_string(),
             id: key.id.to_string(),
+            attempt: attempt.as_ref().map(ToString::to_string),
         }),
         made_at_ms: volume.made_at.0,
     };
@@ -129,16 +132,15 @@ fn from_text(text: &str, store: &StoreName, name: &VolumeName) -> Result<Volume,
 
 fn to_volume(record: RecordJson, store: &StoreName, name: &VolumeName) -> Result<Volume, Failure> {
     let made_by = match record.made_by {
-        Some(made_by) => Some(JobKey {
-            sender: SenderId::new(made_by.sender)?,
-            kind: [JobKind::Create, JobKind::Delete]
-                .into_iter()
-                .find(|kind| kind.as_str() == made_by.kind)
-                .ok_or_else(|| {
+        Some(made_by) => {
+            let kind =
+                [JobKind::Create, JobKind::Delete].into_iter().find(|kind| kind.as_str() == made_by.kind);
+            let kind = kind.ok_or_else(|| {
                 Failure::new(FailureCode::Damaged, "the job that made it has no known kind")
-            })?,
-            id: JobId::new(made_by.id)?,
-        }),
+            })?;
+            let job = JobKey { sender: SenderId::new(made_by.sender)?, kind, id: JobId::new(made_by.id)? };
+            Some(Maker { job, attempt: made_by.attempt.map(AttemptId::new).transpose()? })
+        }
         None => None,
     };
     let spec = VolumeSpec {

@@ -2,8 +2,8 @@
 
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{JobKey, JobKind};
-use dvs_domain::names::{JobId, SenderId, VolumeName};
+use dvs_domain::job::{JobKey, JobKind, Maker};
+use dvs_domain::names::{AttemptId, JobId, SenderId, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{FileSystem, Mode, Provision, Volume, VolumeId, VolumeSpec};
@@ -51,15 +51,18 @@ struct JobJson {
     sender: String,
     kind: String,
     id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<String>,
 }
 
 /// What is written for `volume`.
 pub(crate) fn encode(volume: &Volume) -> Result<Vec<u8>, Failure> {
     let spec = &volume.spec;
-    let made_by = volume.made_by.as_ref().map(|job| JobJson {
+    let made_by = volume.made_by.as_ref().map(|Maker { job, attempt }| JobJson {
         sender: job.sender.as_str().to_owned(),
         kind: job.kind.as_str().to_owned(),
         id: job.id.as_str().to_owned(),
+        attempt: attempt.as_ref().map(|id| id.as_str().to_owned()),
     });
     let volume = VolumeJson {
         store: spec.id.store.as_str().to_owned(),
@@ -122,10 +125,11 @@ fn typed(json: VolumeJson, id: &VolumeId) -> Result<Volume, Failure> {
     })
 }
 
-fn typed_job(job: JobJson) -> Result<JobKey, Failure> {
+fn typed_job(job: JobJson) -> Result<Maker, Failure> {
     let kind = [JobKind::Create, JobKind::Delete].into_iter().find(|kind| kind.as_str() == job.kind);
     let kind = kind.ok_or_else(|| Failure::new(FailureCode::BadRequest, "its job is of no known kind"))?;
-    Ok(JobKey { sender: SenderId::new(job.sender)?, kind, id: JobId::new(job.id)? })
+    let attempt = job.attempt.map(AttemptId::new).transpose()?;
+    Ok(Maker { job: JobKey { sender: SenderId::new(job.sender)?, kind, id: JobId::new(job.id)? }, attempt })
 }
 
 /// Over the compact text in the order of the fields, so that it does not depend on how the record is laid out.
@@ -157,10 +161,13 @@ mod tests {
                 mode: Mode::parse("2750").unwrap(),
                 provision: Some(Provision::Thick),
             },
-            made_by: Some(JobKey {
-                sender: SenderId::new("host ü \"quoted\"").unwrap(),
-                kind: JobKind::Create,
-                id: JobId::new("1").unwrap(),
+            made_by: Some(Maker {
+                job: JobKey {
+                    sender: SenderId::new("host ü \"quoted\"").unwrap(),
+                    kind: JobKind::Create,
+                    id: JobId::new("1").unwrap(),
+                },
+                attempt: Some(AttemptId::new("f".repeat(80)).unwrap()),
             }),
             made_at: Timestamp(u64::MAX),
         }

@@ -4,8 +4,8 @@
 use crate::layout::{Fate, Temporary};
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{JobKey, JobKind};
-use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
+use dvs_domain::job::{JobKey, JobKind, Maker};
+use dvs_domain::names::{AttemptId, JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{Mode, Volume, VolumeId, VolumeSpec};
@@ -66,6 +66,8 @@ struct JobJson {
     sender: String,
     kind: String,
     id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<String>,
 }
 
 /// What is written for `volume`, whose directory is made as `made_as`.
@@ -85,10 +87,11 @@ impl VolumeJson {
     /// What is said of `volume`, whatever its directory was made as.
     pub(crate) fn of(volume: &Volume) -> Self {
         let spec = &volume.spec;
-        let made_by = volume.made_by.as_ref().map(|job| JobJson {
+        let made_by = volume.made_by.as_ref().map(|Maker { job, attempt }| JobJson {
             sender: job.sender.as_str().to_owned(),
             kind: job.kind.as_str().to_owned(),
             id: job.id.as_str().to_owned(),
+            attempt: attempt.as_ref().map(|id| id.as_str().to_owned()),
         });
         Self {
             store: spec.id.store.as_str().to_owned(),
@@ -152,10 +155,11 @@ fn decode_copy(bytes: &[u8], id: &VolumeId) -> Result<Record, String> {
     Ok(Record { volume, made_as })
 }
 
-fn typed_job(job: JobJson) -> Result<JobKey, Failure> {
+fn typed_job(job: JobJson) -> Result<Maker, Failure> {
     let kind = [JobKind::Create, JobKind::Delete].into_iter().find(|kind| kind.as_str() == job.kind);
     let kind = kind.ok_or_else(|| Failure::new(FailureCode::BadRequest, "its job is of no known kind"))?;
-    Ok(JobKey { sender: SenderId::new(job.sender)?, kind, id: JobId::new(job.id)? })
+    let attempt = job.attempt.map(AttemptId::new).transpose()?;
+    Ok(Maker { job: JobKey { sender: SenderId::new(job.sender)?, kind, id: JobId::new(job.id)? }, attempt })
 }
 
 /// Over the compact text in the order of the fields, so that it does not depend on how the record is laid out.
@@ -217,10 +221,13 @@ mod tests {
                 mode: Mode::parse("2750").unwrap(),
                 provision: None,
             },
-            made_by: Some(JobKey {
-                sender: SenderId::new("host ü \"quoted\"").unwrap(),
-                kind: JobKind::Create,
-                id: JobId::new("1").unwrap(),
+            made_by: Some(Maker {
+                job: JobKey {
+                    sender: SenderId::new("host ü \"quoted\"").unwrap(),
+                    kind: JobKind::Create,
+                    id: JobId::new("1").unwrap(),
+                },
+                attempt: Some(AttemptId::new("f".repeat(80)).unwrap()),
             }),
             made_at: Timestamp(u64::MAX),
         }
@@ -249,10 +256,13 @@ mod tests {
     #[test]
     fn the_longest_record_keeps_its_copies_apart() {
         let longest = Volume {
-            made_by: Some(JobKey {
-                sender: SenderId::new("\u{10ffff}".repeat(128)).unwrap(),
-                kind: JobKind::Create,
-                id: JobId::new("\"".repeat(128)).unwrap(),
+            made_by: Some(Maker {
+                job: JobKey {
+                    sender: SenderId::new("\u{10ffff}".repeat(128)).unwrap(),
+                    kind: JobKind::Create,
+                    id: JobId::new("\"".repeat(128)).unwrap(),
+                },
+                attempt: Some(AttemptId::new("f".repeat(80)).unwrap()),
             }),
             ..volume()
         };

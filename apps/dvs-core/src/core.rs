@@ -5,10 +5,12 @@ use crate::engine::{Engine, EngineLimits, EngineParts};
 use crate::intake::{Arrivals, Intake, intake};
 use crate::{AttachmentRegistry, Started, StoreRegistry, Worker};
 use dvs_domain::failure::Failure;
-use dvs_domain::ledger::{Effect, Ledger, Limits, Remembered};
+use dvs_domain::job::JobKind;
+use dvs_domain::ledger::{Effect, Finished, Ledger, Limits, Outcome, Phase, Remembered};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::ports::{Answers, Clock, Journal, Mounter, VolumeReferences, VolumeStore};
 use dvs_domain::recovery::UnresolvedJobs;
+use dvs_domain::volume::VolumeId;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -62,6 +64,9 @@ impl Core {
         let remembered = parts.remembered;
         let attachments =
             Arc::new(AttachmentRegistry::new(Arc::clone(&parts.journal), remembered.attachments.clone()));
+        for (volume, is_there) in last_seen(&remembered) {
+            stores.saw(volume, is_there);
+        }
         let unresolved = UnresolvedJobs::of(&remembered.jobs);
         let default_store = stores.default_name().clone();
         let (ledger, first) = Ledger::restore(parts.limits, default_store, remembered, parts.clock.now());
@@ -130,4 +135,21 @@ impl Core {
         };
         Engine::new(parts, self.ledger, self.arrivals).run(self.first, stop).await;
     }
+}
+
+/// What the journal tells of the stores' volumes: what is attached, and what the last job about each has come to.
+fn last_seen(remembered: &Remembered) -> Vec<(&VolumeId, bool)> {
+    let mut ended: Vec<_> = remembered
+        .jobs
+        .iter()
+        .filter_map(|record| match &record.phase {
+            Phase::Finished(Finished { outcome: Outcome::Done, volume: Some(volume), order, .. }) => {
+                Some((*order, volume, record.job.request.kind() == JobKind::Create))
+            }
+            Phase::Finished(_) | Phase::Accepted => None,
+        })
+        .collect();
+    ended.sort_by_key(|(order, ..)| *order);
+    let ended = ended.into_iter().map(|(_, volume, is_there)| (volume, is_there));
+    ended.chain(remembered.attachments.iter().map(|attachment| (&attachment.volume, true))).collect()
 }

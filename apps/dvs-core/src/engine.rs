@@ -11,6 +11,7 @@ use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::job::{Answer, Job, JobKey, Refusal, Status};
 use dvs_domain::ledger::{AnswerId, Attempt, Change, Effect, Event, Ledger, Phase, RefusalNumber};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
+use dvs_domain::names::AttemptId;
 use dvs_domain::ports::{Answers, Arrival, Clock, Journal, Recorded};
 use futures::FutureExt;
 use std::collections::{BTreeMap, VecDeque};
@@ -163,11 +164,11 @@ impl Engine {
     ) {
         let mut decided = Vec::new();
         let mut ticked = false;
-        for mut event in events {
+        for event in events {
             ticked |= event == Event::Tick;
-            match &mut event {
-                Event::Ended { key, released, .. } | Event::Released { key, released, .. } => {
-                    *released = self.running.remove(key).and_then(|control| control.take_to_forget());
+            match &event {
+                Event::Ended { key, .. } | Event::Released { key, .. } => {
+                    self.running.remove(key);
                 }
                 Event::Acknowledged(id) => {
                     between("agent.acknowledged");
@@ -311,7 +312,7 @@ impl Engine {
         }
         for effect in decided {
             match &effect {
-                Effect::Work(job, _) if refused.contains_key(&job.key()) => {}
+                Effect::Work(job, ..) if refused.contains_key(&job.key()) => {}
                 Effect::Work(..) if !self.deferred.is_empty() => self.deferred.push_back(vec![effect]),
                 _ => self.act(effect).await,
             }
@@ -322,7 +323,7 @@ impl Engine {
         match effect {
             Effect::Record(_) | Effect::Note(_) => {} // Done before, all at once.
             Effect::Answer(id, answer) => self.answer(id, answer).await,
-            Effect::Work(job, attempt) => self.work(job, attempt),
+            Effect::Work(job, attempt, id) => self.work(job, attempt, id),
             Effect::Abandon(key) => {
                 if self.running.get(&key).is_some_and(|control| control.try_abandon()) {
                     let decided = self.decide(Event::Abandoned(key));
@@ -346,7 +347,7 @@ impl Engine {
         self.parts.answers.send(id, &answer).await;
     }
 
-    fn work(&mut self, job: Job, attempt: Attempt) {
+    fn work(&mut self, job: Job, attempt: Attempt, id: Option<AttemptId>) {
         if self.stopping {
             return; // It is on disk: the next start works on it.
         }
@@ -356,7 +357,7 @@ impl Engine {
         let worker = Arc::clone(&self.parts.worker);
         let events = self.events_in.clone();
         tokio::spawn(async move {
-            let event = match AssertUnwindSafe(worker.run(&job, attempt, &control)).catch_unwind().await {
+            let event = match AssertUnwindSafe(worker.run(&job, attempt, id, &control)).catch_unwind().await {
                 Ok(event) => event,
                 Err(_) if control.try_end() => {
                     let defect =

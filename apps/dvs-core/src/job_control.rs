@@ -1,9 +1,6 @@
-//! What the engine and the work of one job share. The line between the work and its time limit: exactly one of "it
-//! has ended" and "it is abandoned" becomes true, whoever is first. And what the work leaves to its end.
+//! Decides the race between the end of a job's work and its time limit: whichever comes first counts, exactly one.
 
-use dvs_domain::mount_point::MountPoint;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 const RUNNING: u8 = 0;
 const ENDED: u8 = 1;
@@ -13,7 +10,6 @@ const ABANDONED: u8 = 2;
 #[derive(Debug, Default)]
 pub(super) struct JobControl {
     state: AtomicU8,
-    to_forget: Mutex<Option<MountPoint>>,
 }
 
 impl JobControl {
@@ -30,16 +26,6 @@ impl JobControl {
     /// The time is over; false when the work had ended before: then its outcome counts.
     pub(super) fn try_abandon(&self) -> bool {
         self.become_first(ABANDONED)
-    }
-
-    /// The attachment at `mount_point` is gone, and is forgotten in one commit with the end of the job.
-    pub(super) fn forget_at_end(&self, mount_point: MountPoint) {
-        *self.to_forget.lock().unwrap_or_else(PoisonError::into_inner) = Some(mount_point);
-    }
-
-    /// Which attachment is to be forgotten, now that the work has ended.
-    pub(super) fn take_to_forget(&self) -> Option<MountPoint> {
-        self.to_forget.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn become_first(&self, state: u8) -> bool {

@@ -17,7 +17,8 @@ const NAME_THE_STORE: &str =
 pub struct StoreRegistry {
     default: StoreName,
     stores: Vec<(StoreName, Arc<dyn VolumeStore>)>,
-    /// What each has listed when it last answered. For showing; it decides nothing.
+    /// What each has listed when it last answered, or is known from the journal. For display; and a name that a silent
+    /// store had is not given to another.
     last_seen: Mutex<HashMap<StoreName, BTreeSet<VolumeName>>>,
 }
 
@@ -92,11 +93,16 @@ impl StoreRegistry {
         last_seen.get(store).cloned().unwrap_or_default()
     }
 
+    fn has_seen(&self, volume: &VolumeId) -> bool {
+        let last_seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        last_seen.get(&volume.store).is_some_and(|names| names.contains(&volume.name))
+    }
+
     /// The volume called `name`: in `store`, or in whichever store has it when none is named.
     ///
     /// # Errors
-    /// `conflict` when two stores have the name, naming both; `store-unavailable` when one does not answer, naming it:
-    /// it may have the name, and a name never falls through to another store.
+    /// As [`StoreRegistry::find_named`]; `store-unavailable` also when no store that answers has the name, and one does not
+    /// answer: it may have it.
     pub async fn find(
         &self,
         store: Option<&StoreName>,
@@ -106,38 +112,63 @@ impl StoreRegistry {
             let entry = self.get(store)?.look_up(name).await?;
             return Ok(entry.map(|entry| (VolumeId { store: store.clone(), name: name.clone() }, entry)));
         }
+        match self.find_named(name).await? {
+            (None, silent) if !silent.is_empty() => Err(untold(name, &silent)),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// The volume called `name`, in whichever store has it, and those that do not answer.
+    ///
+    /// # Errors
+    /// `conflict` when two stores have the name, naming both; `store-unavailable` when one does not answer in which the
+    /// name was last seen: a name that is taken never falls through to another store.
+    pub(crate) async fn find_named(
+        &self,
+        name: &VolumeName,
+    ) -> Result<(Option<(VolumeId, Entry)>, Vec<Silent>), Failure> {
         let asked = self.iter().map(|(store, adapter)| async move {
             (VolumeId { store: store.clone(), name: name.clone() }, adapter.look_up(name).await)
         });
         let (mut found, mut silent) = (Vec::new(), Vec::new());
         // All at once: together they take no longer than the slowest.
-        for (id, said) in join_all(asked).await {
-            match said {
+        for (id, answer) in join_all(asked).await {
+            match answer {
                 Ok(Some(entry)) => found.push((id, entry)),
                 Ok(None) => {}
                 Err(failure) => silent.push((id, failure)),
             }
         }
         if 1 < found.len() {
-            let detail = format!("`{name}` may be {}", either(&found));
+            let detail = format!("`{name}` may be {}", either(&found, ToString::to_string));
             return Err(Failure::new(FailureCode::Conflict, detail).with_hint(NAME_THE_STORE));
         }
-        match silent.first() {
-            None => Ok(found.pop()),
-            // What it has listed before may be gone, and may not be all.
-            Some((_, first)) => {
-                let detail = format!("`{name}` may be {}, and nobody can say now", either(&silent));
-                let causes: Vec<String> = silent.iter().map(|(_, failure)| failure.chain()).collect();
-                Err(Failure::new(first.code(), detail)
-                    .caused_by(causes.join("; "))
-                    .with_hint(format!("make the store reachable, or {NAME_THE_STORE}")))
-            }
+        let (seen, unseen): (Vec<_>, Vec<_>) = silent.into_iter().partition(|(id, _)| self.has_seen(id));
+        if !seen.is_empty() {
+            return Err(untold(name, &seen));
         }
+        Ok((found.pop(), unseen))
     }
 }
 
-fn either<T>(volumes: &[(VolumeId, T)]) -> String {
-    let each: Vec<String> = volumes.iter().map(|(id, _)| format!("`{id}`")).collect();
+/// A store that does not answer, as the volume that it may have, and why.
+type Silent = (VolumeId, Failure);
+
+fn untold(name: &VolumeName, silent: &[Silent]) -> Failure {
+    let (stores, does) = (
+        either(silent, |id| id.store.to_string()),
+        if silent.len() == 1 { "store does" } else { "stores do" },
+    );
+    let detail = format!("cannot tell whether `{name}` is in {stores}: the {does} not answer");
+    let causes: Vec<String> = silent.iter().map(|(_, failure)| failure.chain()).collect();
+    let code = silent.first().map_or(FailureCode::StoreUnavailable, |(_, failure)| failure.code());
+    Failure::new(code, detail)
+        .caused_by(causes.join("; "))
+        .with_hint(format!("make the store reachable, or {NAME_THE_STORE}"))
+}
+
+fn either<T>(volumes: &[(VolumeId, T)], text: impl Fn(&VolumeId) -> String) -> String {
+    let each: Vec<String> = volumes.iter().map(|(id, _)| format!("`{}`", text(id))).collect();
     each.join(" or ")
 }
 
@@ -175,23 +206,29 @@ mod tests {
         assert_eq!(refused.code(), FailureCode::Conflict);
         assert_eq!(refused.chain(), "`data` may be `a/data` or `b/data`");
         b.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
+        let found = stores.find(None, &name).await.unwrap();
+        assert_eq!(found.map(|(id, _)| id.store.to_string()).as_deref(), Some("a"), "never seen in `b`");
+        stores.list(&StoreName::new("b").unwrap()).await.unwrap();
+        b.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
         let refused = stores.find(None, &name).await.unwrap_err();
         assert_eq!(refused.code(), FailureCode::StoreUnavailable);
+        let text = refused.chain();
         assert!(
-            refused.chain().starts_with("`data` may be `b/data`, and nobody can say now: "),
-            "{}",
-            refused.chain()
+            text.starts_with("cannot tell whether `data` is in `b`: the store does not answer"),
+            "{text}"
         );
         assert!(refused.hint().unwrap().contains("`store`"), "{:?}", refused.hint());
+        let free = VolumeName::new("free").unwrap();
         for store in [&a, &b] {
             store.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
         }
-        let refused = stores.find(None, &name).await.unwrap_err();
-        assert!(
-            refused.chain().starts_with("`data` may be `a/data` or `b/data`, and nobody"),
-            "{}",
-            refused.chain()
-        );
+        let (found, silent) = stores.find_named(&free).await.unwrap();
+        assert_eq!((found, silent.len()), (None, 2), "a name never seen is free");
+        for store in [&a, &b] {
+            store.failing_next(Action::LookUp, FailureCode::StoreUnavailable);
+        }
+        let text = stores.find(None, &free).await.unwrap_err().chain();
+        assert!(text.starts_with("cannot tell whether `free` is in `a` or `b`: the stores do not"), "{text}");
         let named = StoreName::new("a").unwrap();
         assert!(stores.find(Some(&named), &name).await.unwrap().is_some());
     }

@@ -28,7 +28,7 @@ mod world;
 pub use promise::Promise;
 pub use report::{Counts, Report, Violation};
 
-pub use wiring::Wiring;
+pub use wiring::{Wiring, WrapAnswers};
 
 use scenario::Scenario;
 

@@ -43,15 +43,11 @@ impl Ledger {
         let number = record.number;
         self.next_number = self.next_number.max(number + 1);
         let left = self.limits.job_milliseconds.saturating_sub(now.milliseconds_since(record.received));
-        let pending_acknowledged = match &record.phase {
-            Phase::Accepted => false,
-            Phase::Finished(finished) => finished.answers != AnswerState::PendingUnacknowledged,
-        };
         self.numbers.insert(record.key(), number);
         let known = Known {
             record,
             due: now.uptime.after_milliseconds(left),
-            pending_acknowledged,
+            pending_acknowledged: false,
             may_have_run,
             abandon_at: None,
             retry_at: None,

@@ -292,3 +292,56 @@ impl Event {
         Self::Ended { key, outcome, volume: None, changed: false, released: None, needs_undo: true }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attachment::AttachmentTable;
+    use crate::job::{CreateRequest, Job, JobRequest};
+    use crate::ledger::{Limits, Remembered};
+    use crate::mount_point::MountPoint;
+    use crate::names::{JobId, SenderId, StoreName};
+    use crate::size::VolumeSize;
+    use crate::time::{BootId, Timestamp, Uptime};
+
+    #[test]
+    fn what_can_never_be_undone_keeps_no_changes_of_forgotten_jobs_in_memory() {
+        let limits = Limits { remembered_min: 0, remembered_milliseconds: 10, ..Limits::default() };
+        let (mut ledger, _) =
+            Ledger::restore(limits, StoreName::new("loop").unwrap(), Remembered::default(), moment(0));
+        let mut take = |id: &str, now: u64, needs_undo: bool| {
+            let mount_point = MountPoint::new(format!("/mnt/{id}")).unwrap();
+            let request = CreateRequest::at(mount_point, VolumeSize::from_mebibytes(8).unwrap());
+            let sender = SenderId::new("s").unwrap();
+            let job = Job { sender, id: JobId::new(id).unwrap(), request: JobRequest::Create(request) };
+            let key = job.key();
+            let outcome = Outcome::Done;
+            let ended = Event::Ended {
+                key: key.clone(),
+                outcome,
+                volume: None,
+                changed: true,
+                released: None,
+                needs_undo,
+            };
+            for event in [
+                Event::Requested(job),
+                Event::Acknowledged(AnswerId::Pending(key.clone())),
+                ended,
+                Event::Acknowledged(AnswerId::Final(key)),
+                Event::Tick,
+            ] {
+                ledger.on(event, moment(now), &AttachmentTable::default());
+            }
+            ledger.last_change.len()
+        };
+        assert_eq!(take("stuck", 1, true), 1);
+        assert_eq!(take("a", 2, false), 2);
+        assert_eq!(take("b", 100, false), 1, "only that of the last is kept");
+    }
+
+    fn moment(milliseconds: u64) -> Moment {
+        let uptime = Uptime(milliseconds);
+        Moment { wall: Timestamp(milliseconds), boot: Some(BootId(1)), uptime }
+    }
+}

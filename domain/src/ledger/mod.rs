@@ -43,8 +43,8 @@ use crate::attachment::AttachmentTable;
 use crate::failure::FailureReport;
 use crate::job::{Answer, Job, JobKey, Refusal};
 use crate::mount_point::MountPoint;
-use crate::names::{StoreName, VolumeName};
-use crate::time::{Moment, Timestamp, Uptime};
+use crate::names::{AttemptId, StoreName, VolumeName};
+use crate::time::{Moment, Uptime};
 use crate::volume::VolumeId;
 use ending::End;
 use lane::Lanes;
@@ -103,8 +103,9 @@ pub enum Effect {
     Note(Vec<Change>),
     /// Send, and tell when it is acknowledged.
     Answer(AnswerId, Answer),
-    /// Start the work of a job.
-    Work(Job, Attempt),
+    /// Start the work of a job, as the attempts with this id; without one where the job was accepted by an agent that
+    /// kept none.
+    Work(Job, Attempt, Option<AttemptId>),
     /// Tell the work of a job to stop and undo itself, unless it has ended.
     Abandon(JobKey),
 }
@@ -128,15 +129,9 @@ pub enum Attempt {
     /// Make it true.
     Do,
     /// Make it true after a restart has cut off an attempt: what that one has made counts as made by this one.
-    Redo {
-        /// When the job arrived: what is older was not made by it, whatever name it bears.
-        received: Timestamp,
-    },
+    Redo,
     /// Undo what a cut-off attempt has left, because the job is overdue or has been answered.
-    Undo {
-        /// As for [`Attempt::Redo`].
-        received: Timestamp,
-    },
+    Undo,
 }
 
 /// The ledger's limits.
@@ -278,17 +273,17 @@ impl Ledger {
             self.waiting.remove(&number);
             self.to_undo.remove(&number);
             let Some(known) = self.jobs.get_mut(&number) else { continue };
-            let received = known.record.received.wall;
             let (attempt, abandon_at) = match known.may_have_run {
                 true if known.is_finished() || now.uptime >= known.due => {
                     let undo_by = now.uptime.after_milliseconds(self.limits.undo_milliseconds);
-                    (Attempt::Undo { received }, undo_by)
+                    (Attempt::Undo, undo_by)
                 }
-                true => (Attempt::Redo { received }, known.due),
+                true => (Attempt::Redo, known.due),
                 false => (Attempt::Do, known.due),
             };
             known.abandon_at = Some(abandon_at);
-            effects.push(Effect::Work(known.record.decided(&self.default_store), attempt));
+            let job = known.record.decided(&self.default_store);
+            effects.push(Effect::Work(job, attempt, known.record.attempt()));
             self.running.insert(number);
         }
         effects

@@ -4,7 +4,7 @@ use crate::attachment::Attachment;
 use crate::failure::FailureReport;
 use crate::job::{Answer, Job, JobKey, JobRequest, Refusal, Status};
 use crate::mount_point::MountPoint;
-use crate::names::StoreName;
+use crate::names::{AttemptId, StoreName};
 use crate::time::Moment;
 use crate::volume::VolumeId;
 
@@ -113,6 +113,15 @@ impl JobRecord {
             Phase::Accepted => true,
             Phase::Finished(finished) => finished.needs_undo,
         }
+    }
+
+    /// What tells this acceptance of the job from one of the same key before the journal was lost, or after the job was
+    /// forgotten: no two are of one number at one moment of one boot. None where the boot was not recorded.
+    #[must_use]
+    pub fn attempt(&self) -> Option<AttemptId> {
+        let Moment { boot, uptime, .. } = self.received;
+        let text = format!("{:x}-{:x}-{:x}", boot?.0, uptime.0, self.number);
+        Some(AttemptId::new(text).expect("three numbers of at most 64 digits in all are an attempt id"))
     }
 
     /// The job's identity.

@@ -6,7 +6,6 @@ use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Tar
 use dvs_domain::ledger::{AnswerId, Attempt, Change, Effect, Event, Limits, Outcome};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
-use dvs_domain::time::Timestamp;
 use dvs_domain::volume::VolumeId;
 
 #[test]
@@ -148,7 +147,7 @@ fn work_that_hung_at_a_crash_is_undone_after_it_and_answered_once() {
     let (mut after, first) = TestLedger::restore(limits, store(), remembered(&effects), 2000);
     assert_eq!(
         first,
-        [Effect::Work(job.clone(), Attempt::Undo { received: Timestamp(0) })],
+        [Effect::Work(job.clone(), Attempt::Undo, records(&effects)[0].attempt())],
         "its sender knows already"
     );
     let next = after.on(Event::Requested(create("2", "/mnt/a")), 2001);
@@ -175,7 +174,7 @@ fn a_job_behind_work_that_hangs_after_a_restart_is_answered_and_undone_later() {
     let told = statuses(&after.on(Event::Abandoned(first.key()), 1000));
     assert_eq!(told.len(), 2, "both are answered: {told:?}");
     let freed = after.on(Event::Released { key: first.key(), released: None, undone: true }, 9000);
-    assert_eq!(works(&freed), [(second, Attempt::Undo { received: Timestamp(0) })]);
+    assert_eq!(works(&freed), [(second, Attempt::Undo)]);
 }
 
 #[test]
@@ -188,7 +187,7 @@ fn a_repeat_after_a_delete_that_a_restart_has_cut_off_is_refused() {
     effects.extend(before.on(Event::Acknowledged(AnswerId::Final(job.key())), 4));
     effects.extend(before.on(Event::Requested(gone.clone()), 5));
     let (mut after, first) = TestLedger::restore(Limits::default(), store(), remembered(&effects), 6);
-    assert_eq!(works(&first), [(gone.clone(), Attempt::Redo { received: Timestamp(5) })]);
+    assert_eq!(works(&first), [(gone.clone(), Attempt::Redo)]);
     // The attempt before the restart had removed everything, so this one finds nothing.
     let nothing = Event::Ended {
         key: gone.key(),
@@ -263,7 +262,7 @@ fn what_could_not_be_undone_is_tried_again_and_keeps_its_lane_until_then() {
     assert_eq!(refused_with(&busy), FailureCode::Busy);
     let neighbour = ledger.on(Event::Requested(create("3", "/mnt/b")), 5);
     assert_eq!(works(&neighbour).len(), 1);
-    let undo = [(job.clone(), Attempt::Undo { received: Timestamp(1) })];
+    let undo = [(job.clone(), Attempt::Undo)];
     let pause = Limits::default().undo_milliseconds;
     assert_eq!(works(&ledger.on(Event::Tick, 2 + pause)), []);
     assert_eq!(works(&ledger.on(Event::Tick, 3 + pause)), undo);
@@ -285,7 +284,7 @@ fn a_repeat_after_a_delete_that_a_defect_stopped_is_refused_and_the_delete_is_se
     let repeat = ledger.on(Event::Requested(made), 7);
     assert_eq!(refused_with(&repeat), FailureCode::JobIdReused, "its volume may be gone");
     let later = ledger.on(Event::Tick, 6 + Limits::default().undo_milliseconds);
-    assert_eq!(works(&later), [(gone, Attempt::Undo { received: Timestamp(5) })]);
+    assert_eq!(works(&later), [(gone, Attempt::Undo)]);
 }
 
 #[test]
@@ -298,7 +297,7 @@ fn what_a_restart_cut_off_stays_in_the_store_that_was_the_default_when_it_arrive
     let (mut after, first) = restored(2);
     let (work, attempt) = works(&first).remove(0);
     assert_eq!(work.request.target().store, Some(store()));
-    assert_eq!((work.key(), attempt), (cut_off.key(), Attempt::Redo { received: Timestamp(1) }));
+    assert_eq!((work.key(), attempt), (cut_off.key(), Attempt::Redo));
     let same_name = Target::new(Some(store()), Some(at("/mnt/a").derived_name()), None).unwrap();
     let same =
         Job { request: JobRequest::Delete(DeleteRequest { target: same_name }), ..delete("2", "/mnt/b") };
@@ -321,7 +320,7 @@ fn what_can_never_be_undone_keeps_no_other_job_from_being_forgotten() {
     let stuck = create("1", "/mnt/a");
     ledger.on(Event::Requested(stuck.clone()), 1);
     ledger.on(Event::Acknowledged(AnswerId::Pending(stuck.key())), 2);
-    ledger.on(owing(&stuck), 3);
+    ledger.on(needs_undo(&stuck), 3);
     ledger.on(Event::Acknowledged(AnswerId::Final(stuck.key())), 4);
     let later = [create("2", "/mnt/b"), create("3", "/mnt/c")];
     for job in &later {
@@ -339,7 +338,7 @@ fn what_is_to_be_undone_takes_no_place_in_the_queue() {
     let mut ledger = ledger(Limits { queue: 1, ..Limits::default() });
     let stuck = create("1", "/mnt/a");
     ledger.on(Event::Requested(stuck.clone()), 1);
-    ledger.on(owing(&stuck), 2);
+    ledger.on(needs_undo(&stuck), 2);
     let next = ledger.on(Event::Requested(create("2", "/mnt/b")), 3);
     assert_eq!(statuses(&next), [Status::Pending]);
 }

@@ -2,4 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly")]
 
 mod examples;
+mod forgetting;
+mod lanes;
+mod limits;
+mod restart;
 mod support;
+mod time;

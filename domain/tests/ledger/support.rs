@@ -1,14 +1,17 @@
 //! Jobs, events, and a ledger that tests drive by milliseconds.
 
-use dvs_domain::attachment::AttachmentTable;
-use dvs_domain::failure::{Failure, FailureCode};
-use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
-use dvs_domain::ledger::{AnswerId, Attempt, Change, Effect, Event, Ledger, Limits, Outcome, Remembered};
+use dvs_domain::attachment::{Attachment, AttachmentTable};
+use dvs_domain::failure::{Failure, FailureCode, FailureReport};
+use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobKind, JobRequest, Status, Target};
+use dvs_domain::ledger::{
+    AnswerId, Attempt, Change, Effect, Event, JobRecord, Ledger, Limits, Outcome, Remembered,
+};
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::names::{JobId, SenderId, StoreName};
+use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;
+use std::collections::BTreeSet;
 
 pub(crate) fn store() -> StoreName {
     StoreName::new("loop").unwrap()
@@ -27,9 +30,22 @@ impl TestLedger {
         remembered: Remembered,
         now: u64,
     ) -> (Self, Vec<Effect>) {
+        Self::restore_at(limits, default, remembered, moment(now))
+    }
+
+    pub(crate) fn restore_at(
+        limits: Limits,
+        default: StoreName,
+        remembered: Remembered,
+        now: Moment,
+    ) -> (Self, Vec<Effect>) {
         let attached = remembered.attachments.iter().cloned().collect();
-        let (ledger, effects) = Ledger::restore(limits, default, remembered, moment(now));
+        let (ledger, effects) = Ledger::restore(limits, default, remembered, now);
         (Self { ledger, attached }, effects)
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.ledger.waiting()
     }
 
     pub(crate) fn on(&mut self, event: Event, now: u64) -> Vec<Effect> {
@@ -101,6 +117,47 @@ pub(crate) fn complete(ledger: &mut TestLedger, job: &Job, path: &str, changed: 
     ledger.on(Event::Acknowledged(AnswerId::Final(job.key())), 4);
 }
 
+/// The changes that `effects` record, in order.
+pub(crate) fn recorded(effects: &[Effect]) -> Vec<Change> {
+    let changes = effects.iter().filter_map(|effect| match effect {
+        Effect::Record(changes) => Some(changes.clone()),
+        _ => None,
+    });
+    changes.flatten().collect()
+}
+
+/// The job records among them.
+pub(crate) fn records(effects: &[Effect]) -> Vec<JobRecord> {
+    let record = |change| if let Change::PutJob(record) = change { Some(*record) } else { None };
+    recorded(effects).into_iter().filter_map(record).collect()
+}
+
+/// The ids of the jobs whose work starts.
+pub(crate) fn started(effects: &[Effect]) -> Vec<String> {
+    works(effects).iter().map(|(job, _)| job.id.to_string()).collect()
+}
+
+/// A job about the volume called `name` in `store`, at no mount point.
+pub(crate) fn named(kind: JobKind, id: &str, store: Option<&str>, name: &str) -> Job {
+    let store = store.map(|store| StoreName::new(store).unwrap());
+    let target = Target::new(store, Some(VolumeName::new(name).unwrap()), None).unwrap();
+    let request = match kind {
+        JobKind::Create => {
+            let size = VolumeSize::from_mebibytes(8).unwrap();
+            JobRequest::Create(CreateRequest { target, ..CreateRequest::at(at("/mnt"), size) })
+        }
+        JobKind::Delete => JobRequest::Delete(DeleteRequest { target }),
+    };
+    Job { request, ..create(id, "/mnt") }
+}
+
+/// The volume called `name` in `store`, attached at `path`.
+pub(crate) fn attachment(store: &str, name: &str, path: &str) -> Attachment {
+    let volume = VolumeId { store: StoreName::new(store).unwrap(), name: VolumeName::new(name).unwrap() };
+    let (made_directories, holders) = (Vec::new(), BTreeSet::new());
+    Attachment { volume, mount_point: at(path), made_directories, holders }
+}
+
 pub(crate) fn statuses(effects: &[Effect]) -> Vec<Status> {
     let status = |effect: &Effect| match effect {
         Effect::Answer(_, answer) => Some(answer.status.clone()),
@@ -111,10 +168,16 @@ pub(crate) fn statuses(effects: &[Effect]) -> Vec<Status> {
 
 pub(crate) fn works(effects: &[Effect]) -> Vec<(Job, Attempt)> {
     let work = |effect: &Effect| match effect {
-        Effect::Work(job, attempt) => Some((job.clone(), *attempt)),
+        Effect::Work(job, attempt, _) => Some((job.clone(), *attempt)),
         _ => None,
     };
     effects.iter().filter_map(work).collect()
+}
+
+/// The reports of the jobs that fail.
+pub(crate) fn failures(effects: &[Effect]) -> Vec<FailureReport> {
+    let report = |status| if let Status::Failed(report) = status { Some(report) } else { None };
+    statuses(effects).into_iter().filter_map(report).collect()
 }
 
 pub(crate) fn refused_with(effects: &[Effect]) -> FailureCode {
@@ -141,6 +204,6 @@ pub(crate) fn remembered(effects: &[Effect]) -> Remembered {
 }
 
 /// The end of work that failed, and is still to be undone.
-pub(crate) fn owing(job: &Job) -> Event {
+pub(crate) fn needs_undo(job: &Job) -> Event {
     Event::broken(job.key(), &Failure::new(FailureCode::Damaged, "it cannot be undone"))
 }

@@ -1,6 +1,6 @@
-//! Create: a record of what is meant, the volume, the mount.
+//! Create: a record of what is intended, the volume, the mount.
 
-use super::{Achieved, Attempts, Stop, Worker};
+use super::{Attempts, Completed, WorkError, Worker};
 use crate::job_control::JobControl;
 use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{Failure, FailureCode};
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use tokio::sync::RwLockReadGuard;
 
 /// What a create is about to remember.
-struct Meant<'a> {
+struct Intent<'a> {
     attachment: Attachment,
     /// The directories that mount points share, held as they are.
     _directories: RwLockReadGuard<'a, ()>,
@@ -25,15 +25,15 @@ impl Worker {
     pub(super) async fn create_again(
         &self,
         request: &CreateRequest,
-        attempts: &Attempts<'_>,
+        attempts: &Attempts,
         control: &JobControl,
-    ) -> Result<Achieved, Stop> {
-        match self.create(request, attempts.key, control).await {
+    ) -> Result<Completed, WorkError> {
+        match self.create(request, attempts, control).await {
             // What an attempt before the restart has changed is changed by this job.
-            Ok(achieved) => Ok(Achieved { changed: true, ..achieved }),
+            Ok(achieved) => Ok(Completed { changed: true, ..achieved }),
             Err(stop) => Err(match self.undo(request, attempts).await {
                 Ok(()) => stop,
-                Err(undo) => stop.not_undone(undo, self.meant_volume(request)),
+                Err(undo) => stop.not_undone(undo, self.intended_volume(request)),
             }),
         }
     }
@@ -41,11 +41,12 @@ impl Worker {
     pub(super) async fn create(
         &self,
         request: &CreateRequest,
-        key: &JobKey,
+        attempts: &Attempts,
         control: &JobControl,
-    ) -> Result<Achieved, Stop> {
+    ) -> Result<Completed, WorkError> {
+        let key = &attempts.maker.job;
         let id = loop {
-            let id = self.meant_volume(request);
+            let id = self.intended_volume(request);
             if !self.finish_delete_of(&id, key).await? {
                 break id;
             }
@@ -63,25 +64,25 @@ impl Worker {
             None => {}
         }
         let spec = request.complete(&store.describe(), id.name.clone())?;
-        let volume = Volume { spec, made_by: Some(key.clone()), made_at: self.clock.now().wall };
+        let volume = Volume { spec, made_by: Some(attempts.maker.clone()), made_at: self.clock.now().wall };
         let Some(mount_point) = mount_point else {
             return self.make_unattached(store, &volume, request, control).await;
         };
 
         let known = self.attachments.book(|book| book.at(mount_point).cloned());
-        let newly_meant = known.is_none();
-        let meant = self.meant_attachment(&id, mount_point, key, known.as_ref()).await?;
+        let is_new = known.is_none();
+        let intent = self.intended_attachment(&id, mount_point, key, known.as_ref()).await?;
         if control.is_abandoned() {
-            return Err(Stop::ABANDONED);
+            return Err(WorkError::ABANDONED);
         }
         // None needs the others: whatever a crash leaves of them, the job has it undone or finished.
         let (remembered, seeing, created) = futures::join!(
-            self.remember_meant(meant, known.as_ref()),
-            async { if newly_meant { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
+            self.remember_intent(intent, known.as_ref()),
+            async { if is_new { self.refuse_blind_containers(mount_point).await } else { Ok(()) } },
             self.make(store, &volume, request),
         );
         let made = created.as_ref().is_ok_and(Created::is_new).then_some(&volume);
-        let held = remembered.as_ref().ok().filter(|_| newly_meant);
+        let held = remembered.as_ref().ok().filter(|_| is_new);
         let source = match created.and_then(|created| seeing.map(|()| given_with(created))) {
             Ok(source) => source,
             Err(failure) => return Err(self.undo_create(failure, &id, made, held).await),
@@ -90,22 +91,22 @@ impl Worker {
             Ok(attachment) => attachment,
             Err(failure) => return Err(self.undo_create(failure, &id, made, None).await),
         };
-        let held = newly_meant.then_some(&attachment);
-        if let Err(failure) = self.show(store, &attachment, source).await {
+        let held = is_new.then_some(&attachment);
+        if let Err(failure) = self.mount(store, &attachment, source).await {
             return Err(self.undo_create(failure, &id, made, held).await);
         }
         if !control.try_end() {
             let left = self.roll_back(store, made, held).await;
             return Err(left
                 .into_iter()
-                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
+                .fold(WorkError::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
         }
-        Ok(Achieved { changed: made.is_some() || held.is_some(), volume: Some(id) })
+        Ok(Completed { changed: made.is_some() || held.is_some(), volume: Some(id), released: None })
     }
 
-    /// Which volume a create job means: as named, or what is attached at its mount point, or a name that the
+    /// The volume that a create job is about: as named, or what is attached at its mount point, or a name that the
     /// mount point gives.
-    pub(super) fn meant_volume(&self, request: &CreateRequest) -> VolumeId {
+    pub(super) fn intended_volume(&self, request: &CreateRequest) -> VolumeId {
         let target = &request.target;
         let attached =
             target.mount_point().and_then(|there| self.attachments.book(|book| book.at(there).cloned()));
@@ -122,8 +123,8 @@ impl Worker {
         }
     }
 
-    /// A delete that failed after its decision has left the attachment of a volume that is gone: nothing may take
-    /// that for its own. Says whether there was one.
+    /// Finishes a delete that failed after its decision and has left the attachment of a volume that is gone. Returns
+    /// whether there was one.
     async fn finish_delete_of(&self, id: &VolumeId, key: &JobKey) -> Result<bool, Failure> {
         let left = self.attachments.book(|book| book.of(id).cloned());
         let Some(left) = left.filter(|left| !left.holders.contains(&Holder::Job(key.clone()))) else {
@@ -136,12 +137,13 @@ impl Worker {
         Ok(true)
     }
 
-    /// A bare name that another store has would fit two stores from then on.
+    /// A bare name that another store has would fit two stores from then on. Stores that do not answer and never had it
+    /// do not count.
     async fn refuse_ambiguous_name(&self, request: &CreateRequest, id: &VolumeId) -> Result<(), Failure> {
         if request.target.store.is_some() || request.target.given_name().is_none() {
             return Ok(());
         }
-        match self.stores.find(None, &id.name).await? {
+        match self.stores.find_named(&id.name).await?.0 {
             Some((other, _)) if other != *id => Err(Failure::new(
                 FailureCode::Conflict,
                 format!("the name `{}` is taken by `{other}`", id.name),
@@ -157,18 +159,18 @@ impl Worker {
         volume: &Volume,
         request: &CreateRequest,
         control: &JobControl,
-    ) -> Result<Achieved, Stop> {
+    ) -> Result<Completed, WorkError> {
         let id = &volume.spec.id;
         let created =
-            self.make(store, volume, request).await.map_err(|failure| Stop::of_create(failure, id))?;
+            self.make(store, volume, request).await.map_err(|failure| WorkError::of_create(failure, id))?;
         if !control.try_end() {
             let made = created.is_new().then_some(volume);
             let left = self.roll_back(store, made, None).await;
             return Err(left
                 .into_iter()
-                .fold(Stop::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
+                .fold(WorkError::ABANDONED, |stop, undo| stop.not_undone(undo, id.clone())));
         }
-        Ok(Achieved { volume: Some(id.clone()), changed: created.is_new() })
+        Ok(Completed { volume: Some(id.clone()), changed: created.is_new(), released: None })
     }
 
     async fn make(
@@ -183,25 +185,25 @@ impl Worker {
     }
 
     /// Remembers the attachment before anything is made for it.
-    async fn remember_meant(
+    async fn remember_intent(
         &self,
-        meant: Meant<'_>,
+        intent: Intent<'_>,
         known: Option<&Attachment>,
     ) -> Result<Attachment, Failure> {
-        if known != Some(&meant.attachment) {
-            self.attachments.remember(meant.attachment.clone()).await?;
+        if known != Some(&intent.attachment) {
+            self.attachments.remember(intent.attachment.clone()).await?;
         }
-        Ok(meant.attachment)
+        Ok(intent.attachment)
     }
 
     /// What is to be attached, as far as it may be. Nobody else removes a directory until it is remembered.
-    async fn meant_attachment(
+    async fn intended_attachment(
         &self,
         id: &VolumeId,
         mount_point: &MountPoint,
         key: &JobKey,
         known: Option<&Attachment>,
-    ) -> Result<Meant<'_>, Failure> {
+    ) -> Result<Intent<'_>, Failure> {
         let directories = self.attachments.hold_directories().await;
         let survey = self.mounter.survey(mount_point).await?;
         if let Some(known) = known {
@@ -211,7 +213,7 @@ impl Worker {
             attachment.made_directories.extend(survey.missing);
             attachment.made_directories.sort();
             attachment.made_directories.dedup();
-            return Ok(Meant { attachment, _directories: directories });
+            return Ok(Intent { attachment, _directories: directories });
         }
         if let Some(Mounted::Something(mounted)) = survey.mounted {
             return Err(Failure::new(FailureCode::Conflict, format!("{mounted} is mounted there"))
@@ -226,7 +228,7 @@ impl Worker {
             made_directories: survey.missing,
             holders: BTreeSet::from([Holder::Job(key.clone())]),
         };
-        Ok(Meant { attachment, _directories: directories })
+        Ok(Intent { attachment, _directories: directories })
     }
 
     /// A running container that has the path bound would go on writing below the volume. Whether there is one is
@@ -244,7 +246,7 @@ impl Worker {
         }
     }
 
-    async fn show(
+    async fn mount(
         &self,
         store: &dyn VolumeStore,
         attachment: &Attachment,
@@ -267,12 +269,14 @@ impl Worker {
         id: &VolumeId,
         made: Option<&Volume>,
         held: Option<&Attachment>,
-    ) -> Stop {
+    ) -> WorkError {
         let undone = match self.stores.get(&id.store) {
             Ok(store) => self.roll_back(store.as_ref(), made, held).await,
             Err(failure) => vec![failure],
         };
-        undone.into_iter().fold(Stop::of_create(failure, id), |stop, undo| stop.not_undone(undo, id.clone()))
+        undone
+            .into_iter()
+            .fold(WorkError::of_create(failure, id), |stop, undo| stop.not_undone(undo, id.clone()))
     }
 
     /// Undoes what attempts of a create have made, and gives what could not be undone. What stays mounted also stays
@@ -284,7 +288,7 @@ impl Worker {
         held: Option<&Attachment>,
     ) -> Vec<Failure> {
         if let Some(attachment) = held
-            && let Err(failure) = self.hide(store, attachment).await
+            && let Err(failure) = self.unmount(store, attachment).await
         {
             return vec![failure];
         }
@@ -300,7 +304,7 @@ impl Worker {
     }
 
     /// Needs no source, which may be what failed, where nothing is mounted.
-    async fn hide(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
+    async fn unmount(&self, store: &dyn VolumeStore, attachment: &Attachment) -> Result<(), Failure> {
         let there = &attachment.mount_point;
         if !matches!(self.mounter.survey(there).await?.mounted, Some(Mounted::Something(_))) {
             return Ok(());

@@ -1,7 +1,7 @@
-//! Delete: out of sight, then gone. Refused, and everything as before, while something uses the volume.
+//! Delete: unmounted, then destroyed. Refused, and everything as before, while something uses the volume.
 
 use super::create::damaged;
-use super::{Achieved, Stop, Worker};
+use super::{Completed, WorkError, Worker};
 use crate::job_control::JobControl;
 use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -22,16 +22,16 @@ impl Worker {
         &self,
         request: &DeleteRequest,
         control: &JobControl,
-    ) -> Result<Achieved, Stop> {
+    ) -> Result<Completed, WorkError> {
         let Some(found) = self.find(&request.target).await? else {
             return if control.try_end() {
-                Ok(Achieved { volume: None, changed: false })
+                Ok(Completed { volume: None, changed: false, released: None })
             } else {
-                Err(Stop::ABANDONED)
+                Err(WorkError::ABANDONED)
             };
         };
         if control.is_abandoned() {
-            return Err(Stop::ABANDONED);
+            return Err(WorkError::ABANDONED);
         }
         let store = self.stores.get(&found.volume.store)?.as_ref();
         let changed = match self.there(store, &found).await? {
@@ -42,16 +42,18 @@ impl Worker {
             }
             None => false,
         };
-        if let Some(attachment) = &found.attachment
-            && let Err(failure) = self.clear_away_at_end(attachment, control).await
-        {
-            return Err(Stop::FailedLate(failure, found.volume));
-        }
+        let released = match &found.attachment {
+            Some(attachment) => match self.clear_away_at_end(attachment).await {
+                Ok(released) => released,
+                Err(failure) => return Err(WorkError::FailedLate(failure, found.volume)),
+            },
+            None => None,
+        };
         let changed = changed || found.attachment.is_some();
         if control.try_end() {
-            Ok(Achieved { volume: Some(found.volume), changed })
+            Ok(Completed { volume: Some(found.volume), changed, released })
         } else {
-            Err(Stop::ABANDONED)
+            Err(WorkError::Abandoned { undone: true, released })
         }
     }
 
@@ -112,23 +114,21 @@ impl Worker {
     /// gone.
     fn left_of_deleted(&self, target: &Target) -> Option<Found> {
         let name = target.given_name().filter(|_| target.mount_point().is_none())?;
-        let is_meant = |volume: &VolumeId| {
-            volume.name == *name && target.store.as_ref().is_none_or(|store| *store == volume.store)
-        };
+        let is_meant = |volume: &VolumeId| target.store.as_ref().is_none_or(|store| *store == volume.store);
         let attachment =
-            self.attachments.book(|book| book.iter().find(|found| is_meant(&found.volume)).cloned())?;
+            self.attachments.book(|book| book.named(name).find(|found| is_meant(&found.volume)).cloned())?;
         Some(Found { volume: attachment.volume.clone(), attachment: Some(attachment) })
     }
 
-    /// Removes the directories that DVS made, and forgets the attachment, where that can be at the end of the job.
-    async fn clear_away_at_end(&self, attachment: &Attachment, control: &JobControl) -> Result<(), Failure> {
+    /// Removes the directories that DVS made, and the attachment: from the journal too, unless it gives the mount point,
+    /// which the end of the job drops.
+    async fn clear_away_at_end(&self, attachment: &Attachment) -> Result<Option<MountPoint>, Failure> {
         let mount_point = &attachment.mount_point;
         self.uncover(mount_point).await?;
         if self.attachments.release_alone(mount_point, self.mounter.as_ref()).await? {
-            control.forget_at_end(mount_point.clone());
-            return Ok(());
+            return Ok(Some(mount_point.clone()));
         }
-        self.attachments.release(mount_point, self.mounter.as_ref()).await
+        self.attachments.release(mount_point, self.mounter.as_ref()).await.map(|()| None)
     }
 
     /// Removes the directories that DVS made, and forgets the attachment.
@@ -192,12 +192,12 @@ impl Worker {
         found: &Found,
         source: Option<Source>,
         control: &JobControl,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), WorkError> {
         let id = &found.volume;
         let (Some(attachment), Some(source)) = (&found.attachment, source) else {
             return destroy(store, id, None, control).await.map_err(|not_destroyed| match not_destroyed {
                 NotDestroyed::Untouched(stop) => stop,
-                NotDestroyed::Decided(failure) => Stop::FailedLate(failure, id.clone()),
+                NotDestroyed::Decided(failure) => WorkError::FailedLate(failure, id.clone()),
             });
         };
         let mount_point = &attachment.mount_point;
@@ -207,18 +207,18 @@ impl Worker {
         let Err(not_destroyed) = destroy(store, id, Some(&source), control).await else { return Ok(()) };
         match not_destroyed {
             NotDestroyed::Decided(failure) => {
-                Err(Stop::FailedLate(self.guard_and_note(attachment, failure).await, id.clone()))
+                Err(WorkError::FailedLate(self.guard_and_note(attachment, failure).await, id.clone()))
             }
             NotDestroyed::Untouched(stop) => {
                 // At once: nobody may write below meanwhile. Only then there is time to look for who holds it.
-                let shown = self.show_again(&source, attachment).await;
+                let mounted = self.mount_again(&source, attachment).await;
                 let stop = match stop {
-                    Stop::Failed(failure) => {
-                        Stop::Failed(self.naming_holders(failure, &source, mount_point).await)
+                    WorkError::Failed(failure) => {
+                        WorkError::Failed(self.naming_holders(failure, &source, mount_point).await)
                     }
                     stop => stop,
                 };
-                Err(match shown {
+                Err(match mounted {
                     Ok(()) => stop,
                     Err(undo) => stop.undo_failed(undo),
                 })
@@ -231,8 +231,8 @@ impl Worker {
         Ok(matches!(survey.mounted, Some(Mounted::Something(_))))
     }
 
-    /// A volume that cannot be shown again is guarded and reported, as after a start.
-    async fn show_again(&self, source: &Source, attachment: &Attachment) -> Result<(), Failure> {
+    /// A volume that cannot be mounted again is guarded and reported, as after a start.
+    async fn mount_again(&self, source: &Source, attachment: &Attachment) -> Result<(), Failure> {
         match self.mounter.attach(source, &attachment.mount_point, &[]).await {
             Ok(()) => Ok(()),
             Err(failure) => Err(self.guard_and_note(attachment, failure).await),
@@ -252,7 +252,7 @@ impl Worker {
 /// Why a volume is not destroyed.
 enum NotDestroyed {
     /// It is as it was.
-    Untouched(Stop),
+    Untouched(WorkError),
     /// Its end was decided, or may have been.
     Decided(Failure),
 }
@@ -265,7 +265,7 @@ async fn destroy(
     control: &JobControl,
 ) -> Result<(), NotDestroyed> {
     if control.is_abandoned() {
-        return Err(NotDestroyed::Untouched(Stop::ABANDONED));
+        return Err(NotDestroyed::Untouched(WorkError::ABANDONED));
     }
     store.destroy(&id.name, source).await.map(drop).map_err(|error| match error {
         DestroyError::Refused(failure) => NotDestroyed::Untouched(failure.into()),

@@ -10,10 +10,11 @@ use super::job_control::JobControl;
 use super::{AttachmentRegistry, StoreRegistry};
 use dvs_domain::attachment::Attachment;
 use dvs_domain::failure::Failure;
-use dvs_domain::job::{Job, JobKey, JobKind, JobRequest};
+use dvs_domain::job::{Job, JobKey, JobKind, JobRequest, Maker};
 use dvs_domain::ledger::{Attempt, Event, Outcome};
+use dvs_domain::mount_point::MountPoint;
+use dvs_domain::names::AttemptId;
 use dvs_domain::ports::{Clock, Mounter, VolumeReferences};
-use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{Volume, VolumeId};
 use std::sync::Arc;
 
@@ -33,33 +34,35 @@ pub(crate) struct Worker {
 
 /// All attempts of one job, over restarts. A sender may use an id again once its job is forgotten, so that the
 /// key alone does not tell what this job has made.
-struct Attempts<'a> {
-    key: &'a JobKey,
-    received: Timestamp,
+struct Attempts {
+    maker: Maker,
 }
 
-impl Attempts<'_> {
-    /// Whether one of them has made `volume`.
+impl Attempts {
+    /// Whether one of them has made `volume`. A volume or a job without an attempt id was accepted by an agent that kept
+    /// none: then it cannot be told, and the volume stays.
     fn made(&self, volume: &Volume) -> bool {
-        self.bears_name_of(volume) && volume.made_at >= self.received
+        self.maker.attempt.is_some() && volume.made_by.as_ref() == Some(&self.maker)
     }
 
     /// Whether `volume` was made by a job of this key, now or long ago.
     fn bears_name_of(&self, volume: &Volume) -> bool {
-        volume.made_by.as_ref() == Some(self.key)
+        volume.made_by.as_ref().is_some_and(|maker| maker.job == self.maker.job)
     }
 }
 
 /// What work has come to.
 #[derive(Debug)]
-struct Achieved {
+struct Completed {
     volume: Option<VolumeId>,
     changed: bool,
+    /// The mount point whose attachment is gone, where the journal still has it: dropped in the commit of the end.
+    released: Option<MountPoint>,
 }
 
 /// Work that stopped.
 #[derive(Debug)]
-enum Stop {
+enum WorkError {
     /// A step failed, and what was done is undone.
     Failed(Failure),
     /// A step failed, and this volume is not, or may not be, what it was before.
@@ -70,12 +73,14 @@ enum Stop {
     Abandoned {
         /// Whether what was done is undone.
         undone: bool,
+        /// As in [`Completed`].
+        released: Option<MountPoint>,
     },
 }
 
-impl Stop {
+impl WorkError {
     /// It was abandoned, and nothing of it is left.
-    const ABANDONED: Self = Self::Abandoned { undone: true };
+    const ABANDONED: Self = Self::Abandoned { undone: true, released: None };
 
     /// A create of `volume` failed. What a store says that it could not undo is owed.
     fn of_create(failure: Failure, volume: &VolumeId) -> Self {
@@ -92,9 +97,9 @@ impl Stop {
             Self::Failed(failure) => Self::Failed(failure.undo_failed(undo)),
             Self::FailedLate(failure, volume) => Self::FailedLate(failure.undo_failed(undo), volume),
             Self::NotUndone(failure, volume) => Self::NotUndone(failure.undo_failed(undo), volume),
-            Self::Abandoned { undone } => {
+            Self::Abandoned { undone, released } => {
                 create::report(Err::<(), _>(undo));
-                Self::Abandoned { undone }
+                Self::Abandoned { undone, released }
             }
         }
     }
@@ -105,62 +110,60 @@ impl Stop {
             Self::Failed(failure) | Self::FailedLate(failure, _) | Self::NotUndone(failure, _) => {
                 Self::NotUndone(failure, volume.into())
             }
-            Self::Abandoned { .. } => Self::Abandoned { undone: false },
+            Self::Abandoned { released, .. } => Self::Abandoned { undone: false, released },
         }
     }
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for WorkError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
 impl Worker {
-    /// Does the work of `job`, and says what the ledger must be told.
-    pub(super) async fn run(&self, job: &Job, attempt: Attempt, control: &JobControl) -> Event {
+    /// Does the work of `job`, and gives the event that ends it.
+    pub(super) async fn run(
+        &self,
+        job: &Job,
+        attempt: Attempt,
+        id: Option<AttemptId>,
+        control: &JobControl,
+    ) -> Event {
         let key = job.key();
         let subject = format!("cannot {} {}", key.kind, job.request.target());
+        let attempts = Attempts { maker: Maker { job: key.clone(), attempt: id } };
         let result = match (&job.request, attempt) {
-            (JobRequest::Create(create), Attempt::Do) => self.create(create, &key, control).await,
-            (JobRequest::Create(create), Attempt::Redo { received }) => {
-                self.create_again(create, &Attempts { key: &key, received }, control).await
+            (JobRequest::Create(create), Attempt::Do) => self.create(create, &attempts, control).await,
+            (JobRequest::Create(create), Attempt::Redo) => {
+                self.create_again(create, &attempts, control).await
             }
-            (JobRequest::Delete(delete), Attempt::Do | Attempt::Redo { .. }) => {
-                self.delete(delete, control).await
+            (JobRequest::Create(create), Attempt::Undo) => {
+                self.undo_overdue_create(create, &attempts, control).await
             }
-            (JobRequest::Create(create), Attempt::Undo { received }) => {
-                self.undo_overdue_create(create, &Attempts { key: &key, received }, control).await
-            }
-            (JobRequest::Delete(delete), Attempt::Undo { .. }) => {
-                self.settle_overdue_delete(delete, control).await
-            }
+            (JobRequest::Delete(delete), Attempt::Do | Attempt::Redo) => self.delete(delete, control).await,
+            (JobRequest::Delete(delete), Attempt::Undo) => self.recover_overdue_delete(delete, control).await,
         };
         match result {
-            Ok(achieved) => {
-                if let Some(volume) = &achieved.volume {
+            Ok(Completed { volume, changed, released }) => {
+                if let Some(volume) = &volume {
                     self.stores.saw(volume, key.kind == JobKind::Create);
                 }
-                Event::Ended {
-                    key,
-                    outcome: Outcome::Done,
-                    volume: achieved.volume,
-                    changed: achieved.changed,
-                    released: None,
-                    needs_undo: false,
-                }
+                Event::Ended { key, outcome: Outcome::Done, volume, changed, released, needs_undo: false }
             }
-            Err(Stop::Failed(failure)) => failed(key, &failure.while_doing(subject), None, true, control),
-            Err(Stop::FailedLate(failure, volume)) => {
+            Err(WorkError::Failed(failure)) => {
+                failed(key, &failure.while_doing(subject), None, true, control)
+            }
+            Err(WorkError::FailedLate(failure, volume)) => {
                 failed(key, &failure.while_doing(subject), Some(volume), true, control)
             }
-            Err(Stop::NotUndone(failure, volume)) => {
+            Err(WorkError::NotUndone(failure, volume)) => {
                 failed(key, &failure.while_doing(subject), volume, false, control)
             }
-            Err(Stop::Abandoned { undone }) => {
+            Err(WorkError::Abandoned { undone, released }) => {
                 let now = if undone { "is undone" } else { "could not be undone: that is tried again" };
                 tracing::warn!(job = %key, "work that took too long has returned, and {now}");
-                Event::Released { key, released: None, undone }
+                Event::Released { key, released, undone }
             }
         }
     }

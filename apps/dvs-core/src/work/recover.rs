@@ -2,7 +2,7 @@
 
 use super::create::damaged;
 use super::delete::Found;
-use super::{Achieved, Attempts, Stop, Worker};
+use super::{Attempts, Completed, WorkError, Worker};
 use crate::job_control::JobControl;
 use dvs_domain::attachment::Holder;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -13,23 +13,23 @@ impl Worker {
     pub(super) async fn undo_overdue_create(
         &self,
         request: &CreateRequest,
-        attempts: &Attempts<'_>,
+        attempts: &Attempts,
         control: &JobControl,
-    ) -> Result<Achieved, Stop> {
+    ) -> Result<Completed, WorkError> {
         let stop = overdue(control);
         Err(match self.undo(request, attempts).await {
             Ok(()) => stop,
-            Err(undo) => stop.not_undone(undo, self.meant_volume(request)),
+            Err(undo) => stop.not_undone(undo, self.intended_volume(request)),
         })
     }
 
     /// Undoes what attempts of a create have left: only what that very job has made.
-    pub(super) async fn undo(&self, request: &CreateRequest, attempts: &Attempts<'_>) -> Result<(), Failure> {
+    pub(super) async fn undo(&self, request: &CreateRequest, attempts: &Attempts) -> Result<(), Failure> {
         let target = &request.target;
         let attachment =
             target.mount_point().and_then(|there| self.attachments.book(|book| book.at(there).cloned()));
         let attachment =
-            attachment.filter(|found| found.holders.contains(&Holder::Job(attempts.key.clone())));
+            attachment.filter(|found| found.holders.contains(&Holder::Job(attempts.maker.job.clone())));
         let store_name = target.store.as_ref().unwrap_or(self.stores.default_name());
         let store = self.stores.get(store_name)?.as_ref();
         let made = match store.look_up(&target.name()).await? {
@@ -52,28 +52,28 @@ impl Worker {
     }
 
     /// A delete that was decided is finished; one that was not leaves the volume attached, as it was.
-    pub(super) async fn settle_overdue_delete(
+    pub(super) async fn recover_overdue_delete(
         &self,
         request: &DeleteRequest,
         control: &JobControl,
-    ) -> Result<Achieved, Stop> {
+    ) -> Result<Completed, WorkError> {
         let (volume, finished) = match self.find(&request.target).await {
-            Ok(Some(found)) => (Some(found.volume.clone()), self.settle(&found).await),
-            Ok(None) => (None, Ok(false)),
+            Ok(Some(found)) => (Some(found.volume.clone()), self.recover_delete(&found).await),
+            Ok(None) => (None, Ok(true)), // Nothing is there: that is what a delete is for.
             // It would be refused, and was: it has begun nothing.
             Err(failure) if failure.code() == FailureCode::Conflict => (None, Ok(false)),
             Err(failure) => (None, Err(failure)),
         };
         match finished {
             Ok(false) => Err(overdue(control)),
-            Ok(true) if control.try_end() => Ok(Achieved { volume, changed: true }),
-            Ok(true) => Err(Stop::ABANDONED),
+            Ok(true) if control.try_end() => Ok(Completed { volume, changed: true, released: None }),
+            Ok(true) => Err(WorkError::ABANDONED),
             Err(failure) => Err(overdue(control).not_undone(failure, volume)),
         }
     }
 
-    /// Says whether the delete had been decided, and is finished now.
-    async fn settle(&self, found: &Found) -> Result<bool, Failure> {
+    /// Returns whether the delete had been decided, and is finished now.
+    async fn recover_delete(&self, found: &Found) -> Result<bool, Failure> {
         let store = self.stores.get(&found.volume.store)?.as_ref();
         let is_there = store.look_up(&found.volume.name).await?.is_some();
         let Some(attachment) = &found.attachment else { return Ok(false) };
@@ -89,9 +89,9 @@ impl Worker {
     }
 }
 
-fn overdue(control: &JobControl) -> Stop {
+fn overdue(control: &JobControl) -> WorkError {
     if control.is_abandoned() {
-        return Stop::ABANDONED;
+        return WorkError::ABANDONED;
     }
-    Stop::Failed(Failure::new(FailureCode::Timeout, "its time ran out while the agent was down"))
+    WorkError::Failed(Failure::new(FailureCode::Timeout, "its time ran out while the agent was down"))
 }

@@ -257,7 +257,10 @@ impl World {
 
     /// A failed create leaves nothing behind.
     pub(super) fn check_undone(&mut self, key: &JobKey) {
-        let made = self.disk.images().find(|(_, image)| image.volume.made_by.as_ref() == Some(key));
+        let made = self
+            .disk
+            .images()
+            .find(|(_, image)| image.volume.made_by.as_ref().is_some_and(|maker| maker.job == *key));
         let holder = Holder::Job(key.clone());
         let held = self.disk.attachments.values().find(|there| there.holders.contains(&holder));
         let left = match (made, held) {

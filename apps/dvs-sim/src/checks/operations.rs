@@ -37,7 +37,7 @@ impl World {
 
     /// A volume is about to be made for a job.
     pub(crate) fn check_create(&mut self, volume: &Volume) {
-        let Some(key) = &volume.made_by else { return };
+        let Some(key) = volume.made_by.as_ref().map(|maker| &maker.job) else { return };
         match self.disk.jobs.get(key).map(|record| &record.phase) {
             Some(Phase::Accepted) if self.life.pending_sent.contains(key) => {}
             Some(Phase::Accepted) => {
@@ -52,7 +52,7 @@ impl World {
     }
 
     pub(crate) fn note_formatted(&mut self, inode: Inode, volume: &Volume) {
-        let Some(key) = &volume.made_by else { return };
+        let Some(key) = volume.made_by.as_ref().map(|maker| &maker.job) else { return };
         self.counts.formatted += 1;
         if self.history.formatted.insert(inode, key.clone()).is_some() {
             self.violate(Promise::NoWorkForARepeat, format_args!("{} is formatted twice", volume.spec.id));
@@ -169,7 +169,7 @@ impl World {
     /// The job on whose behalf a volume is destroyed now: the first of its lane in the order of arrival.
     fn destroyer(&self, id: &VolumeId) -> Destroyer {
         let maker = self.disk.image(id).and_then(|image| image.volume.made_by.clone());
-        let made_by = maker.as_ref().and_then(|key| self.disk.jobs.get(key));
+        let made_by = maker.as_ref().and_then(|maker| self.disk.jobs.get(&maker.job));
         let deletes = self.disk.jobs.values().filter(|record| {
             (record.phase == Phase::Accepted || self.hangs(&record.key()))
                 && record.job.request.kind() == JobKind::Delete
