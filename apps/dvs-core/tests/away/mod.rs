@@ -21,14 +21,14 @@ const LIMIT_SECONDS: u64 = 3;
 /// A store that nodes share, and whose server swallows what it is sent: each call waits until its time is over, or it
 /// answers by then.
 #[derive(Default)]
-struct FarStore {
+struct RemoteStore {
     answers: AtomicBool,
     calls: AtomicUsize,
     time_is_over: Notify,
     made: Mutex<Vec<Volume>>,
 }
 
-impl FarStore {
+impl RemoteStore {
     /// Waits until so many calls have been made so far.
     async fn is_called(&self, times: usize) {
         let calls = || self.calls.load(Ordering::SeqCst);
@@ -55,7 +55,7 @@ impl FarStore {
 }
 
 #[async_trait]
-impl VolumeStore for FarStore {
+impl VolumeStore for RemoteStore {
     fn describe(&self) -> StoreDescription {
         StoreDescription {
             name: StoreName::new("far").unwrap(),
@@ -109,7 +109,7 @@ impl VolumeStore for FarStore {
 }
 
 #[async_trait]
-impl SharedStore for FarStore {
+impl SharedStore for RemoteStore {
     async fn enter(&self, _: &VolumeName) -> Result<(), Failure> {
         self.reach().await
     }
@@ -138,7 +138,7 @@ fn create_named(store: Option<&str>, name: &str) -> Job {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_swallows_everything_holds_up_no_job_of_another_store() {
-    let far = Arc::new(FarStore::default());
+    let far = Arc::new(RemoteStore::default());
     let core = Core::beside(far.clone()).await;
     let jobs: Vec<String> =
         (0..4 * Limits::default().workers).map(|number| format!("far-{number}")).collect();
@@ -172,7 +172,7 @@ async fn a_store_that_swallows_everything_holds_up_no_job_of_another_store() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_has_long_been_back_does_everything_that_arrives_at_once() {
-    let far = Arc::new(FarStore::default());
+    let far = Arc::new(RemoteStore::default());
     let core = Core::beside(far.clone()).await;
     core.send(&create_named(Some("far"), "early")).await;
     far.is_called(1).await;
@@ -194,7 +194,7 @@ async fn a_store_that_has_long_been_back_does_everything_that_arrives_at_once() 
 
 #[tokio::test]
 async fn a_delete_that_its_store_has_begun_counts_although_something_is_left() {
-    let far = Arc::new(FarStore::default());
+    let far = Arc::new(RemoteStore::default());
     far.answers.store(true, Ordering::SeqCst);
     let core = Core::beside(far.clone()).await;
     let made = create_named(Some("far"), "made");

@@ -149,7 +149,7 @@ async fn a_delete_ends_when_its_attachment_can_be_forgotten() {
 }
 
 #[tokio::test]
-async fn what_a_failed_create_could_not_take_back_is_taken_back_later() {
+async fn what_a_failed_create_could_not_undo_is_undone_later() {
     let core = Core::new(Limits::default()).await;
     core.store.failing_next(Action::Source, FailureCode::Internal);
     core.store.failing_next(Action::Destroy, FailureCode::Internal);

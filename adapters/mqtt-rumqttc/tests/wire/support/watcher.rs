@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     pub(crate) topic: String,
     pub(crate) payload: String,
     pub(crate) retained: bool,
@@ -17,7 +17,7 @@ pub(crate) struct Heard {
 
 #[derive(Default)]
 struct Seen {
-    heard: Vec<Heard>,
+    heard: Vec<Received>,
     acknowledged: usize,
     subscribed: usize,
 }
@@ -54,7 +54,7 @@ impl Watcher {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let payload = String::from_utf8_lossy(&publish.payload).into_owned();
                         let (retained, qos) = (publish.retain, publish.qos);
-                        seeing.lock().unwrap().heard.push(Heard {
+                        seeing.lock().unwrap().heard.push(Received {
                             topic: publish.topic,
                             payload,
                             retained,
@@ -81,7 +81,7 @@ impl Watcher {
     }
 
     /// What was heard on a topic so far.
-    pub(crate) fn heard(&self, topic: &str) -> Vec<Heard> {
+    pub(crate) fn heard(&self, topic: &str) -> Vec<Received> {
         self.seen.lock().unwrap().heard.iter().filter(|heard| heard.topic == topic).cloned().collect()
     }
 
