@@ -8,7 +8,7 @@ use dvs_job_json::{Topics, encode_answer};
 use std::sync::Arc;
 
 /// Wraps the way back to senders; the intake is told which answers the broker has.
-pub(crate) type WrapAnswers = fn(Arc<dyn Answers>, Arc<dyn JobIntake>) -> Arc<dyn Answers>;
+pub type WrapAnswers = fn(Arc<dyn Answers>, Arc<dyn JobIntake>) -> Arc<dyn Answers>;
 
 /// What lies between the core and the fakes. By default nothing.
 #[derive(Clone, Copy)]
