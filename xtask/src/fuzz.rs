@@ -10,7 +10,7 @@ use crate::run;
 use crate::workspace::Workspace;
 
 /// The package of each target, and its name.
-const TARGETS: &[(&str, &str)] = &[("dvs-store-nfs", "fuzz_replies"), ("dvs-store-nfs", "fuzz_list")];
+const TARGETS: &[(&str, &str)] = &[("dvs-store-nfs", "fuzz_replies")];
 
 /// How long to run.
 #[derive(Args)]

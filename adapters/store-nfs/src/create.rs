@@ -1,220 +1,175 @@
-//! Making a volume: stage, record, publish, put in place. It exists from the rename in `publish` on. Each call may have
-//! been made twice, because the first answer was lost.
+//! Creating a volume: stage its record and directory under a temporary name, publish the record by a rename, rename the
+//! directory after it. The volume exists from the publishing rename on, and stays: a create that fails later has made
+//! it all the same, and asking again finds it. Each call may have been sent twice, because the first reply was lost.
 
-use crate::destroy::{self, TakenBack};
-use crate::entry::{self, AnyRecord, Directory, Sound};
-use crate::layout::{self, Fate, RECORD, Temporary};
-use crate::nodes;
+use crate::client::{ClientError, Fault, Handle, Name, Owner};
+use crate::layout::{self, Purpose, RECORD, Temporary};
 use crate::problem::{At, Problem};
-use crate::record::{self, Record};
+use crate::record;
 use crate::removal;
+use crate::session::Export;
 use crate::settings;
-use crate::shared::{Folders, Work};
-use crate::sweep::{self, Left};
-use crate::target::{Fault, Handle, Name, Owner, TargetError};
+use crate::volume_state::{self, AnyRecord, DirectoryState};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::VolumeName;
 use dvs_domain::ports::Created;
 use dvs_domain::volume::Volume;
 
-/// Makes `volume` exist, or leaves nothing.
-pub(crate) async fn create(work: &Work, volume: &Volume) -> Result<Created, Problem> {
-    work.shared.refuse_read_only()?;
+const STAGE: &str = "stage";
+const WRITE: &str = "record";
+const PUBLISH: &str = "publish";
+const PUT_IN_PLACE: &str = "put in place";
+const CLEAN_UP: &str = "undo";
+
+pub(crate) async fn create(export: &Export, volume: &Volume) -> Result<Created, Problem> {
+    let session = &export.session;
     settings::check_owner(volume.spec.uid, volume.spec.gid)?;
-    let name = &volume.spec.id.name;
-    let folders = work.folders().await?;
-    sweep::settle_doubts_about(work, name).await?;
-    let temporary = Temporary::new(Fate::New, &work.shared.node.id, name);
-    match make(work, &folders, &temporary, volume).await {
+    let temporary = Temporary::new(Purpose::Create, &session.node.id, &volume.spec.id.name);
+    match make(export, &temporary, volume).await {
         Ok(Made::New) => Ok(Created::New(None)),
         Ok(Made::NameIsTaken) => {
-            if clear_away(work, &folders, &temporary).await.is_err() {
-                // Nothing that anybody sees: it goes later.
-                work.shared.doubt(Left::Temporary(temporary));
+            if remove_staged(export, &temporary).await.is_err() {
+                session.note_leftover(); // Nobody sees it: the janitor removes it.
             }
-            there_meanwhile(work, &folders, name).await
+            found_meanwhile(export, &temporary.volume).await
         }
-        Err(problem) => Err(undo(work, &folders, &temporary, problem).await),
+        Err(problem) => after_failure(export, &temporary, problem).await,
     }
 }
-
-/// What is said of a volume whose create has failed, and which is there all the same.
-pub(crate) const LEFT: &str = "somebody has used the volume of a failed create meanwhile: it stays";
 
 enum Made {
     New,
     NameIsTaken,
 }
 
-async fn make(
-    work: &Work,
-    folders: &Folders,
-    temporary: &Temporary,
-    volume: &Volume,
-) -> Result<Made, Problem> {
+async fn make(export: &Export, temporary: &Temporary, volume: &Volume) -> Result<Made, Problem> {
     let spec = &volume.spec;
-    let staged = temporary.name().at("stage")?;
+    let staged = temporary.name();
     let owner = Owner { uid: spec.uid, gid: spec.gid, mode: spec.mode.bits() };
     let (metadata, directory) = futures::join!(
-        stage(work, &folders.metadata, &staged, None),
-        stage(work, &folders.volumes, &staged, Some(&owner)),
+        stage(export, &export.metadata, &staged, None),
+        stage(export, &export.volumes, &staged, Some(&owner)),
     );
     let (metadata, _directory) = (metadata?, directory?);
     let bytes = record::encode(volume, temporary)?;
-    let record = layout::name(RECORD).at("record")?;
-    work.write_file(&metadata, &record, &bytes).await.at("record")?;
-    let name = layout::name(spec.id.name.as_str()).at("publish")?;
-    match work.rename((&folders.metadata, &staged), (&folders.metadata, &name)).await {
+    export.write_file(&metadata, &layout::fixed(RECORD), &bytes).await.at(WRITE)?;
+    let name = layout::volume(&spec.id.name);
+    match export.rename((&export.metadata, &staged), (&export.metadata, &name)).await {
         Ok(()) => {}
-        Err(TargetError {
-            fault: Fault::Exists | Fault::NotEmpty | Fault::NotThere | Fault::NotAFolder,
+        Err(ClientError {
+            fault: Fault::Exists | Fault::NotEmpty | Fault::NotFound | Fault::NotDirectory,
             ..
         }) => {
-            if ours(work, folders, &name, temporary).await?.is_none() {
+            if !is_published(export, &name, temporary).await? {
                 return Ok(Made::NameIsTaken);
             }
         }
-        Err(error) => return Err(error).at("publish"),
+        Err(error) => return Err(error).at(PUBLISH),
     }
-    put_in_place(work, folders, &staged, &name).await?;
+    put_in_place(export, &staged, &name).await?;
     Ok(Made::New)
 }
 
 async fn stage(
-    work: &Work,
+    export: &Export,
     folder: &Handle,
     staged: &Name,
     owner: Option<&Owner>,
 ) -> Result<Handle, Problem> {
-    match work.make_folder(folder, staged, owner).await {
-        // Nobody else has this name: an answer was lost. The one that is there may be nobody's yet.
-        Err(TargetError { fault: Fault::Exists, .. }) => {
-            work.remove_folder(folder, staged).await.at("stage")?;
-            work.make_folder(folder, staged, owner).await.at("stage")
+    match export.make_directory(folder, staged, owner).await {
+        // The name is unique, so a reply was lost. The directory may have another owner and mode.
+        Err(ClientError { fault: Fault::Exists, .. }) => {
+            export.remove_directory(folder, staged).await.at(STAGE)?;
+            export.make_directory(folder, staged, owner).await.at(STAGE)
         }
-        made => made.at("stage"),
+        made => made.at(STAGE),
     }
 }
 
-/// The volume that has the name now, if it is the one that this create has made.
-async fn ours(
-    work: &Work,
-    folders: &Folders,
-    name: &Name,
-    temporary: &Temporary,
-) -> Result<Option<(Handle, Record)>, Problem> {
-    let Some(found) = work.look_up(&folders.metadata, name).await.at("publish")? else { return Ok(None) };
-    if !found.attributes.is_folder {
-        return Ok(None);
-    }
-    Ok(match entry::read_record(work, &temporary.volume, &found.handle).await? {
-        Ok(AnyRecord::Ours(record)) if record.made_as == *temporary => Some((found.handle, *record)),
-        _ => None,
-    })
+/// Whether the volume that has the name is the one that was made as `temporary`.
+async fn is_published(export: &Export, name: &Name, temporary: &Temporary) -> Result<bool, Problem> {
+    let found = export.look_up(&export.metadata, name).await.at(PUBLISH)?;
+    let Some(found) = found.filter(|found| found.attributes.is_directory) else { return Ok(false) };
+    let record = volume_state::read_record(export, &temporary.volume, &found.handle).await?;
+    Ok(matches!(record, Ok(AnyRecord::Ours(record)) if record.made_as == *temporary))
 }
 
-/// The volume exists; its directory gets its name. Whoever looks at the volume meanwhile does the same.
-async fn put_in_place(work: &Work, folders: &Folders, staged: &Name, name: &Name) -> Result<(), Problem> {
-    let step = "put in place";
-    match work.rename((&folders.volumes, staged), (&folders.volumes, name)).await {
+/// Renames the directory of a published volume to its name. Whoever looks the volume up meanwhile does the same.
+async fn put_in_place(export: &Export, staged: &Name, name: &Name) -> Result<(), Problem> {
+    match export.rename((&export.volumes, staged), (&export.volumes, name)).await {
         Ok(()) => Ok(()),
-        Err(TargetError { fault: Fault::NotThere, .. })
-            if work.look_up(&folders.volumes, name).await.at(step)?.is_some() =>
+        Err(ClientError { fault: Fault::NotFound, .. })
+            if export.look_up(&export.volumes, name).await.at(PUT_IN_PLACE)?.is_some() =>
         {
             Ok(())
         }
-        Err(TargetError { fault: Fault::Exists | Fault::NotEmpty | Fault::NotAFolder, .. }) => {
-            let detail = "something is in the place of its directory, without a record".to_owned();
-            Err(Failure::new(FailureCode::Damaged, detail).at_step(step).into())
+        Err(ClientError { fault: Fault::Exists | Fault::NotEmpty | Fault::NotDirectory, .. })
+            if export.look_up(&export.volumes, staged).await.at(PUT_IN_PLACE)?.is_some() =>
+        {
+            // Somebody's data without a record: it must not become the content of this volume.
+            let unpublish = export.rename((&export.metadata, name), (&export.metadata, staged));
+            unpublish.await.at(PUT_IN_PLACE)?;
+            let detail = "a directory of this name exists already, without a record".to_owned();
+            Err(Failure::new(FailureCode::Damaged, detail).at_step(PUT_IN_PLACE).into())
         }
-        Err(error) => Err(error).at(step),
+        Err(ClientError { fault: Fault::Exists | Fault::NotEmpty | Fault::NotDirectory, .. }) => Ok(()),
+        Err(error) => Err(error).at(PUT_IN_PLACE),
     }
 }
 
-async fn there_meanwhile(work: &Work, folders: &Folders, name: &VolumeName) -> Result<Created, Problem> {
-    match entry::find_in(work, folders, name).await?.into_sound(work, name)? {
-        Some(sound) if sound.directory != Directory::Gone => {
-            nodes::see(work, name, &sound).await?;
+async fn found_meanwhile(export: &Export, name: &VolumeName) -> Result<Created, Problem> {
+    match volume_state::state_of(export, name).await?.into_sound(export, name)? {
+        Some(sound) if sound.directory != DirectoryState::TakenOut => {
             Ok(Created::AlreadyThere(Box::new(sound.volume)))
         }
-        gone_or_going => {
-            let what = if gone_or_going.is_some() { "is being destroyed" } else { "came and went" };
-            let detail = format!("volume `{}` {what} at the same time", work.shared.id(name));
-            Err(Failure::new(FailureCode::Busy, detail).at_step("publish").into())
+        other => {
+            let what = if other.is_some() { "is being destroyed" } else { "was made and destroyed" };
+            let detail = format!("volume `{}` {what} at the same time", export.session.id(name));
+            Err(Failure::new(FailureCode::Busy, detail).at_step(PUBLISH).into())
         }
     }
 }
 
-/// Takes back what a failed create has made, and keeps what could not be taken back. When the server is away nobody
-/// knows what has been made: it is cleared away when it is back.
-async fn undo(work: &Work, folders: &Folders, temporary: &Temporary, problem: Problem) -> Problem {
-    let shared = &work.shared;
+/// Brings a create to its end in which a call failed. If the server is away, the janitor does it later.
+async fn after_failure(export: &Export, temporary: &Temporary, problem: Problem) -> Result<Created, Problem> {
+    let session = &export.session;
     if problem.is_away() || problem.is_stale() {
-        shared.doubt(Left::Temporary(temporary.clone()));
-        if problem.is_stale() {
-            return problem; // It is made again by handles that are looked up anew.
-        }
-        let what = "nobody knows what is left of it: that is cleared away when the server is back";
-        let left = Failure::new(FailureCode::StoreUnavailable, what).at_step("undo");
-        return Problem::Told(problem.told(&shared.name, &shared.settings).undo_failed(left));
+        session.note_leftover();
+        return Err(problem);
     }
-    let work = work.undoing();
-    let undone = match unpublish(&work, folders, temporary).await {
-        Ok(TakenBack::Gone) => clear_away(&work, folders, temporary).await,
-        Ok(TakenBack::Left) => {
-            return Problem::Told(problem.told(&shared.name, &shared.settings).with_hint(LEFT));
-        }
-        Err(failed) => Err(failed),
-    };
-    match undone {
-        Ok(()) => problem,
+    match finish_or_remove(&export.undoing(), temporary).await {
+        Ok(Ended::Completed) => Ok(Created::New(None)),
+        Ok(Ended::Removed) => Err(problem),
         Err(undo) => {
-            shared.doubt(Left::Temporary(temporary.clone()));
-            let undo = undo.told(&shared.name, &shared.settings);
-            Problem::Told(problem.told(&shared.name, &shared.settings).undo_failed(undo))
+            session.note_leftover();
+            Err(session.failure(problem).undo_failed(session.failure(undo)).into())
         }
     }
 }
 
-/// Makes sure that the name does not stand for what a failed create has made, unless that is another's by now.
-pub(crate) async fn unpublish(
-    work: &Work,
-    folders: &Folders,
-    temporary: &Temporary,
-) -> Result<TakenBack, Problem> {
-    let step = "undo";
-    let (name, staged) = (layout::name(temporary.volume.as_str()).at(step)?, temporary.name().at(step)?);
-    // First what could still be published, by a call that was given up and is only done now.
-    removal::remove_tree(work, &folders.metadata, &staged, step).await?;
-    let Some((metadata, Record { volume, made_as })) = ours(work, folders, &name, temporary).await? else {
-        return Ok(TakenBack::Gone);
-    };
-    // It exists, and others may have seen it: it goes as any volume goes.
-    let is_staged = work.look_up(&folders.volumes, &staged).await.at(step)?.is_some();
-    let directory = if is_staged { Directory::NotYet } else { Directory::There };
-    let sound = Sound { volume, metadata, made_as: Some(made_as), directory };
-    destroy::take_back_unused(work, folders, &sound).await
+pub(crate) enum Ended {
+    Completed,
+    Removed,
 }
 
-/// Puts the directory in place of a volume that was made, and whose create was cut off.
-pub(crate) async fn finish(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
-    let step = "complete an earlier create";
-    let (name, staged) = (layout::name(temporary.volume.as_str()).at(step)?, temporary.name().at(step)?);
-    removal::remove_tree(work, &folders.metadata, &staged, step).await?;
-    if ours(work, folders, &name, temporary).await?.is_some()
-        && work.look_up(&folders.volumes, &staged).await.at(step)?.is_some()
-    {
-        put_in_place(work, folders, &staged, &name).await?;
+/// Brings an unfinished create to an end: a volume that was published is completed, everything else is removed.
+pub(crate) async fn finish_or_remove(export: &Export, temporary: &Temporary) -> Result<Ended, Problem> {
+    let (name, staged) = (layout::volume(&temporary.volume), temporary.name());
+    // The record first: a publishing rename that the server executes late finds nothing then.
+    removal::remove_tree(export, &export.metadata, &staged, CLEAN_UP).await?;
+    let is_published = is_published(export, &name, temporary).await?;
+    if is_published && export.look_up(&export.volumes, &staged).await.at(CLEAN_UP)?.is_some() {
+        put_in_place(export, &staged, &name).await?;
     }
-    Ok(())
+    remove_staged(export, temporary).await?;
+    Ok(if is_published { Ended::Completed } else { Ended::Removed })
 }
 
-/// Removes what was staged.
-pub(crate) async fn clear_away(work: &Work, folders: &Folders, temporary: &Temporary) -> Result<(), Problem> {
-    let staged = temporary.name().at("undo")?;
+async fn remove_staged(export: &Export, temporary: &Temporary) -> Result<(), Problem> {
+    let staged = temporary.name();
     let (metadata, directory) = futures::join!(
-        removal::remove_tree(work, &folders.metadata, &staged, "undo"),
-        removal::remove_tree(work, &folders.volumes, &staged, "undo"),
+        removal::remove_tree(export, &export.metadata, &staged, CLEAN_UP),
+        removal::remove_tree(export, &export.volumes, &staged, CLEAN_UP),
     );
     metadata.and(directory)
 }

@@ -1,36 +1,33 @@
 //! Volumes as directories on an NFSv3 export, reached by a client in user space: no call of the agent ever waits in
 //! the kernel for a server. Sizes are recorded, and enforced by nobody.
 //!
-//! On the export lie `volumes/<name>` and `volumes_metadata/<name>/record`. A volume is made under a name that no
-//! volume can have, and exists from one rename on, of its folder in `volumes_metadata`: on an export that several
-//! nodes share exactly one of two creates succeeds, because a folder with a record in it is never replaced. Its
-//! directory follows by a second rename, which whoever finds it missing makes. It ends by the same two renames
-//! backwards. So whatever cuts the work off leaves a whole volume, or names of this node's own, which it clears away
-//! at its next contact with the server.
+//! On the export lie `volumes/<name>` and `volumes_metadata/<name>/record`. A volume is made under a temporary name and
+//! exists from one rename on, that of its folder in `volumes_metadata`: when several nodes create one volume at the same
+//! time, exactly one succeeds, because a folder with a record in it is never replaced. Its directory follows by a second
+//! rename, which whoever finds it missing makes. A destroy does the two renames backwards. So an operation that is cut
+//! off leaves a whole volume, or temporary names of this node, which its janitor removes when the server answers again.
 //!
-//! Beside the folders of the records lies `volumes_metadata/.list`: what a node has found that had to read many of them,
-//! for others to list by. It decides nothing, and may be missing, old or wrong.
-//!
-//! It knows nothing of mount points, jobs, or containers. Opening it touches no network.
+//! This crate knows nothing of mount points, jobs, or containers. Opening a store contacts nobody.
 
-mod connection;
+mod claims;
+mod client;
 mod create;
+mod delete_lock;
 mod destroy;
-mod entry;
-mod gone;
+mod janitor;
 mod layout;
+mod leftover;
 mod list;
-mod mark;
-mod nodes;
+mod list_cache;
 mod problem;
 mod record;
+mod recovery;
 mod removal;
+mod session;
 mod settings;
-mod shared;
-mod sweep;
-mod target;
-#[cfg(feature = "testing")]
-pub mod testing;
+mod volume_state;
+
+pub use session::ThisNode;
 
 use async_trait::async_trait;
 use dvs_domain::failure::Failure;
@@ -39,14 +36,16 @@ use dvs_domain::ports::{
     Claim, Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore,
 };
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
-use problem::Problem;
+use janitor::Janitor;
+use list_cache::ListCache;
+use problem::{At, Problem};
+use session::Session;
 use settings::Settings;
-use shared::Shared;
-use std::sync::Arc;
-use target::{Export, NfsExport};
+use std::sync::{Arc, OnceLock};
 use url::Url;
+use volume_state::VolumeState;
 
-/// Whether `url` configures a store, as [`NfsStore::open`] would find. Touches nothing.
+/// Checks that `url` configures a store. Contacts nobody.
 ///
 /// # Errors
 /// `bad-request`, saying what is wrong with it.
@@ -54,55 +53,57 @@ pub fn check_url(url: &Url) -> Result<(), Failure> {
     Settings::parse(url).map(drop)
 }
 
-/// How much room the export at `url` has, all of it and what is free, in bytes. Changes nothing there.
+/// The total and free bytes of the export at `url`. Changes nothing there.
 ///
 /// # Errors
 /// `bad-request` for a URL that configures no store, `store-unavailable` when the export cannot be reached.
 pub async fn room(name: &StoreName, url: &Url) -> Result<(u64, u64), Failure> {
     let settings = Settings::parse(url)?;
-    let target = NfsExport::new(settings.clone()).visit(settings.timeout);
-    let told = |error| Problem::Call("look at the export", error).told(name, &settings);
-    let root = target.root().await.map_err(told)?;
-    target.room(&root).await.map_err(told)
+    let client = Arc::new(client::Client::new(&settings)).calls(settings.timeout);
+    let failure = |problem: Problem| problem.into_failure(name, &settings);
+    let root = client.root().await.at("reach the server").map_err(failure)?;
+    client.room(&root).await.at("ask for free space").map_err(failure)
 }
 
-/// As what this node appears to others that share a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ThisNode {
-    /// What tells it apart.
-    pub id: NodeId,
-    /// What it is called.
-    pub name: String,
-}
-
-/// An export of an NFSv3 server in which volumes are directories.
+/// A store on an export of an NFSv3 server.
 pub struct NfsStore {
-    shared: Arc<Shared>,
+    session: Arc<Session>,
+    cache: ListCache,
+    janitor: OnceLock<Janitor>,
 }
 
 impl NfsStore {
     /// The store that `url` configures (`nfs://host/export/path?uid=1000&gid=1000`, also `mode`, `ro`, `timeout`,
-    /// `mountport`, and a port). The server is first contacted by the first operation.
+    /// `mountport`, and a port). The first operation contacts the server.
     ///
     /// # Errors
-    /// `bad-request` for a URL that says something else.
+    /// `bad-request` for an invalid URL.
     pub fn open(name: StoreName, url: &Url, node: ThisNode) -> Result<Self, Failure> {
-        let settings = Settings::parse(url)?;
-        let export = Arc::new(NfsExport::new(settings.clone()));
-        Ok(Self::on(name, settings, node, export))
+        let session = Arc::new(Session::new(name, Settings::parse(url)?, node));
+        Ok(Self { session, cache: ListCache::default(), janitor: OnceLock::new() })
     }
 
-    fn on(name: StoreName, settings: Settings, node: ThisNode, export: Arc<dyn Export>) -> Self {
-        Self { shared: Arc::new(Shared::new(name, settings, node, export)) }
+    /// Whether unfinished operations of this node may have left something on the export that the janitor has not
+    /// removed yet.
+    #[must_use]
+    pub fn has_leftovers(&self) -> bool {
+        let leftovers = self.session.leftovers();
+        leftovers.is_any() || leftovers.is_recovering
+    }
+
+    /// The session, with its janitor at work.
+    fn session(&self) -> &Arc<Session> {
+        self.janitor.get_or_init(|| Janitor::start(&self.session));
+        &self.session
     }
 }
 
 #[async_trait]
 impl VolumeStore for NfsStore {
     fn describe(&self) -> StoreDescription {
-        let settings = &self.shared.settings;
+        let settings = &self.session.settings;
         StoreDescription {
-            name: self.shared.name.clone(),
+            name: self.session.name.clone(),
             kind: "nfs",
             file_system: None,
             provision: None,
@@ -115,63 +116,60 @@ impl VolumeStore for NfsStore {
     }
 
     async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
-        let volume = Arc::new(volume.clone());
-        let name = volume.spec.id.name.clone();
-        self.shared
-            .alone_with(&name, move |work| {
-                let volume = Arc::clone(&volume);
-                async move { create::create(&work, &volume).await }
-            })
-            .await
+        let made = Arc::new(volume.clone());
+        let created = self.session().change(&volume.spec.id.name, move |export, _| {
+            let volume = Arc::clone(&made);
+            async move { create::create(&export, &volume).await }
+        });
+        created.await.map_err(|problem| self.session.failure(problem))
     }
 
     async fn destroy(&self, name: &VolumeName, _: Option<&Source>) -> Result<Destroyed, DestroyError> {
-        let asked = name.clone();
-        let destroyed = self
-            .shared
-            .alone_with(name, move |work| {
-                let name = asked.clone();
-                async move { destroy::destroy(&work, &name).await }
-            })
-            .await;
-        destroyed.map_err(|failure| {
-            if failure.is_undone() { DestroyError::Refused(failure) } else { DestroyError::Decided(failure) }
+        let work = |export, name| async move { destroy::destroy(&export, &name).await };
+        let destroyed = self.session().change(name, work);
+        destroyed.await.map_err(|problem| {
+            let is_decided = problem.is_decided();
+            let failure = self.session.failure(problem);
+            if is_decided { DestroyError::Decided(failure) } else { DestroyError::Refused(failure) }
         })
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
-        self.shared
-            .beside_others(|work| async move {
-                let state = entry::find(&work, name).await?;
-                Ok(state.into_entry(name))
-            })
-            .await
+        let found = self.session().read(
+            || Ok(VolumeState::Absent),
+            |export| async move { volume_state::find(&export, name).await },
+        );
+        let found = found.await?;
+        self.cache.correct(name, &found);
+        Ok(found.into_entry(name))
     }
 
     async fn list(&self) -> Result<Vec<Entry>, Failure> {
-        self.shared.beside_others(|work| async move { list::list(&work).await }).await
+        let empty = || Ok(Vec::new());
+        self.session().read(empty, |export| async move { list::list(&export, &self.cache).await }).await
     }
 
-    /// What the volume can take at most: what is taken of the export, and no more than was recorded for it. NFSv3
-    /// does not tell how much is below one directory.
+    /// An upper bound: NFSv3 does not tell how much a directory uses.
     async fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
-        self.shared.beside_others(|work| async move { entry::usage(&work, name).await }).await
+        let session = self.session();
+        let not_found = || Err(session.not_found(name));
+        session.read(not_found, |export| async move { volume_state::usage(&export, name).await }).await
     }
 
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
-        self.shared
-            .beside_others(|work| async move {
-                entry::attachable(&work, name).await?;
-                let settings = &work.shared.settings;
-                let folder = if settings.path == "/" { "" } else { &settings.path };
-                Ok(Source::new(SourceKind::NfsExport {
-                    server: settings.host.clone(),
-                    port: settings.port,
-                    path: format!("{folder}/{}/{name}", layout::VOLUMES),
-                    read_only: settings.read_only,
-                }))
-            })
-            .await
+        let session = self.session();
+        let not_found = || Err(session.not_found(name));
+        session
+            .read(not_found, |export| async move { volume_state::attachable(&export, name).await })
+            .await?;
+        let settings = &session.settings;
+        let folder = if settings.path == "/" { "" } else { &settings.path };
+        Ok(Source::new(SourceKind::NfsExport {
+            server: settings.host.clone(),
+            port: settings.port,
+            path: format!("{folder}/{}/{name}", layout::VOLUMES),
+            read_only: settings.read_only,
+        }))
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
@@ -182,36 +180,28 @@ impl VolumeStore for NfsStore {
 #[async_trait]
 impl SharedStore for NfsStore {
     async fn enter(&self, name: &VolumeName) -> Result<(), Failure> {
-        let asked = name.clone();
-        self.shared
-            .alone_with(name, move |work| {
-                let name = asked.clone();
-                async move { nodes::enter(&work, &name).await }
-            })
-            .await
+        let work = |export, name| async move { claims::enter(&export, &name).await };
+        let entered = self.session().change(name, work);
+        entered.await.map_err(|problem| self.session.failure(problem))
     }
 
     async fn leave(&self, name: &VolumeName) -> Result<(), Failure> {
-        let asked = name.clone();
-        self.shared
-            .alone_with(name, move |work| {
-                let name = asked.clone();
-                async move { nodes::leave(&work, &name).await }
-            })
-            .await
+        let work = |export, name| async move { claims::leave(&export, &name).await };
+        let left = self.session().change(name, work);
+        left.await.map_err(|problem| self.session.failure(problem))
     }
 
     async fn claims(&self, name: &VolumeName) -> Result<Vec<Claim>, Failure> {
-        self.shared.beside_others(|work| async move { nodes::claims(&work, name).await }).await
+        let none = || Ok(Vec::new());
+        self.session().read(none, |export| async move { claims::claims(&export, name).await }).await
     }
 
     async fn release(&self, name: &VolumeName, node: &NodeId) -> Result<Vec<Claim>, Failure> {
-        let (asked, node) = (name.clone(), node.clone());
-        self.shared
-            .alone_with(name, move |work| {
-                let (name, node) = (asked.clone(), node.clone());
-                async move { nodes::release(&work, &name, &node).await }
-            })
-            .await
+        let node = node.clone();
+        let released = self.session().change(name, move |export, name| {
+            let node = node.clone();
+            async move { recovery::release::release(&export, &name, &node).await }
+        });
+        released.await.map_err(|problem| self.session.failure(problem))
     }
 }

@@ -1,70 +1,65 @@
-//! What goes wrong below the store, and how it is told: with the store, the server and the step.
+//! How operations fail, and the failure that callers get: with the store, the server and the step.
 
+use crate::client::{ClientError, Fault};
 use crate::settings::Settings;
-use crate::target::{Fault, TargetError};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
 
-/// Why an operation did not do what it should.
+/// Why an operation failed.
 #[derive(Debug)]
-pub(crate) enum Problem {
-    /// Told already.
-    Told(Failure),
-    /// A call in this step.
-    Call(&'static str, TargetError),
-    /// Likewise, when a volume's end was decided already, or may have been.
-    Decided(&'static str, TargetError),
+pub(crate) struct Problem {
+    cause: Cause,
+    /// The end of a volume was decided, or may have been: nobody may take it for undamaged.
+    is_decided: bool,
 }
 
-/// What is said of a volume whose end was decided already, or may have been.
-const DECIDED: &str = "the volume may be destroyed all the same: what is left of it goes later";
+#[derive(Debug)]
+enum Cause {
+    Failure(Failure),
+    /// A call failed in this step.
+    Call(&'static str, ClientError),
+}
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        Self::Told(failure)
+        Self { cause: Cause::Failure(failure), is_decided: false }
     }
 }
 
 impl Problem {
-    /// Whether the handles that were used lead nowhere any more.
+    /// Whether the handles in use are not valid any more.
     pub(crate) fn is_stale(&self) -> bool {
         matches!(self.fault(), Some(Fault::Stale))
     }
 
-    /// Whether more calls now would only wait for a server that does not answer.
+    /// Whether the server does not answer: more calls would only wait.
     pub(crate) fn is_away(&self) -> bool {
-        matches!(self.fault(), Some(Fault::Unreachable(_) | Fault::Late | Fault::Nonsense(_)))
+        matches!(self.fault(), Some(Fault::Unreachable(_) | Fault::Timeout | Fault::Protocol(_)))
     }
 
-    fn fault(&self) -> Option<&Fault> {
-        match self {
-            Self::Told(_) => None,
-            Self::Call(_, error) | Self::Decided(_, error) => Some(&error.fault),
+    /// The fault of the call that failed, if it was a call.
+    pub(crate) fn fault(&self) -> Option<&Fault> {
+        match &self.cause {
+            Cause::Failure(_) => None,
+            Cause::Call(_, error) => Some(&error.fault),
         }
     }
 
-    /// The same, when a volume's end was decided already, or may have been: nobody may take it for what it was.
     pub(crate) fn after_decision(self) -> Self {
-        match self {
-            Self::Told(failure) if failure.is_undone() => Self::Told(decided(failure)),
-            Self::Call(step, error) => Self::Decided(step, error),
-            told => told,
-        }
+        Self { is_decided: true, ..self }
     }
 
     pub(crate) fn is_decided(&self) -> bool {
-        matches!(self, Self::Decided(..))
+        self.is_decided
     }
 
-    /// The failure that callers get.
-    pub(crate) fn told(self, store: &StoreName, settings: &Settings) -> Failure {
-        let (step, error) = match self {
-            Self::Told(failure) => return failure,
-            Self::Call(step, error) => (step, error),
-            Self::Decided(step, error) => return decided(Self::Call(step, error).told(store, settings)),
+    pub(crate) fn into_failure(self, store: &StoreName, settings: &Settings) -> Failure {
+        let (step, error) = match self.cause {
+            Cause::Failure(failure) => return failure,
+            Cause::Call(step, error) => (step, error),
         };
         let what = match &error.fault {
-            Fault::Late => {
+            Fault::Timeout => {
                 let limit = settings.timeout.as_secs();
                 format!("{}: no answer within {limit} s, all round trips together", error.call)
             }
@@ -79,18 +74,14 @@ impl Problem {
     }
 }
 
-fn decided(failure: Failure) -> Failure {
-    failure.undo_failed(Failure::new(FailureCode::StoreUnavailable, DECIDED))
-}
-
 /// Names the step in which a call fails.
 pub(crate) trait At<T> {
     fn at(self, step: &'static str) -> Result<T, Problem>;
 }
 
-impl<T> At<T> for Result<T, TargetError> {
+impl<T> At<T> for Result<T, ClientError> {
     fn at(self, step: &'static str) -> Result<T, Problem> {
-        self.map_err(|error| Problem::Call(step, error))
+        self.map_err(|error| Problem { cause: Cause::Call(step, error), is_decided: false })
     }
 }
 
@@ -99,31 +90,30 @@ fn code(fault: &Fault) -> FailureCode {
         Fault::BadName(_) => FailureCode::BadRequest,
         Fault::ReadOnly => FailureCode::Unsupported,
         Fault::NoSpace => FailureCode::NoSpace,
-        Fault::NotThere | Fault::Exists | Fault::NotEmpty | Fault::IsFolder | Fault::NotAFolder => {
+        Fault::NotFound | Fault::Exists | Fault::NotEmpty | Fault::IsDirectory | Fault::NotDirectory => {
             FailureCode::Internal
         }
-        Fault::Refused
+        Fault::AccessDenied
         | Fault::Stale
-        | Fault::LostPlace
+        | Fault::BadCookie
         | Fault::Unsupported
         | Fault::Unreachable(_)
-        | Fault::Late
-        | Fault::Nonsense(_)
+        | Fault::Timeout
+        | Fault::Protocol(_)
         | Fault::Other(_) => FailureCode::StoreUnavailable,
     }
 }
 
 fn hint(fault: &Fault) -> Option<&'static str> {
     match fault {
-        Fault::Refused => Some(
+        Fault::AccessDenied => Some(
             "export it writable for this node and for the `uid` and `gid` of the store's URL, and with \
              `no_root_squash` where containers make files of other owners",
         ),
         Fault::ReadOnly => Some(READ_ONLY_HINT),
-        Fault::Nonsense(_) => Some("look whether an NFSv3 server over TCP is at that address and port"),
+        Fault::Protocol(_) => Some("check that an NFSv3 server over TCP is at that address and port"),
         _ => None,
     }
 }
 
-/// What to do where a store only gives.
-pub(crate) const READ_ONLY_HINT: &str = "name another store; of this one existing volumes can be used";
+pub(crate) const READ_ONLY_HINT: &str = "use another store; existing volumes of this one can be used";

@@ -1,7 +1,7 @@
 //! The record of a volume: JSON with a version and a checksum, twice in one file, in blocks of their own. One copy is
 //! enough to know the volume. And what the implementation before this one wrote, as far as it says what a volume is.
 
-use crate::layout::{Fate, Temporary};
+use crate::layout::{Purpose, Temporary};
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{JobKey, JobKind, Maker};
@@ -148,7 +148,7 @@ fn decode_copy(bytes: &[u8], id: &VolumeId) -> Result<Record, String> {
     // Somebody else's directory must not get the name of this volume.
     let said = record.volume.made_as.as_deref().unwrap_or_default();
     let made_as = Temporary::parse(said)
-        .filter(|made_as| made_as.fate == Fate::New && made_as.volume == id.name)
+        .filter(|made_as| made_as.purpose == Purpose::Create && made_as.volume == id.name)
         .ok_or_else(|| format!("says that it was made as `{}`", said.escape_debug()))?;
     let volume = record.volume.typed(&id.store);
     let volume = volume.map_err(|failure| format!("has a value that cannot be: {failure}"))?;
@@ -194,117 +194,4 @@ pub(crate) fn decode_legacy(bytes: &[u8], name: &VolumeName) -> Result<VolumeSiz
         None => VolumeSize::from_mebibytes(LEGACY_MEBIBYTES_DEFAULT),
     };
     size.map_err(|failure| format!("has a value that cannot be: {failure}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use dvs_domain::names::NodeId;
-
-    fn id(name: &str) -> VolumeId {
-        VolumeId { store: StoreName::new("shared").unwrap(), name: VolumeName::new(name).unwrap() }
-    }
-
-    fn made_as() -> Temporary {
-        let node = NodeId::new("0".repeat(32)).unwrap();
-        Temporary::parse(&format!(".new-{node}-{}-a", "1".repeat(32))).unwrap()
-    }
-
-    fn volume() -> Volume {
-        Volume {
-            spec: VolumeSpec {
-                id: id("a"),
-                size: VolumeSize::from_mebibytes(5000).unwrap(),
-                file_system: None,
-                uid: 1000,
-                gid: 100,
-                mode: Mode::parse("2750").unwrap(),
-                provision: None,
-            },
-            made_by: Some(Maker {
-                job: JobKey {
-                    sender: SenderId::new("host ü \"quoted\"").unwrap(),
-                    kind: JobKind::Create,
-                    id: JobId::new("1").unwrap(),
-                },
-                attempt: Some(AttemptId::new("f".repeat(80)).unwrap()),
-            }),
-            made_at: Timestamp(u64::MAX),
-        }
-    }
-
-    #[test]
-    fn every_field_comes_back() {
-        let bytes = encode(&volume(), &made_as()).unwrap();
-        let expected = Record { volume: volume(), made_as: made_as() };
-        assert_eq!(decode(&bytes, &id("a")).unwrap(), expected);
-        let bare = Volume { made_by: None, ..volume() };
-        let read = decode(&encode(&bare, &made_as()).unwrap(), &id("a")).unwrap();
-        assert_eq!(read.volume, bare);
-    }
-
-    #[test]
-    fn a_record_that_claims_the_directory_of_another_volume_is_none() {
-        let node = NodeId::new("0".repeat(32)).unwrap();
-        let other = |fate, volume| Temporary::new(fate, &node, &id(volume).name);
-        for made_as in [other(Fate::New, "b"), other(Fate::Gone, "a")] {
-            let wrong = decode(&encode(&volume(), &made_as).unwrap(), &id("a")).unwrap_err();
-            assert!(wrong.contains(&made_as.to_string()), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_longest_record_keeps_its_copies_apart() {
-        let longest = Volume {
-            made_by: Some(Maker {
-                job: JobKey {
-                    sender: SenderId::new("\u{10ffff}".repeat(128)).unwrap(),
-                    kind: JobKind::Create,
-                    id: JobId::new("\"".repeat(128)).unwrap(),
-                },
-                attempt: Some(AttemptId::new("f".repeat(80)).unwrap()),
-            }),
-            ..volume()
-        };
-        let bytes = encode(&longest, &made_as()).unwrap();
-        assert!(bytes.len() < 2 * COPY_BYTES && 2 * COPY_BYTES < RECORD_BYTES_MAX as usize);
-        assert_eq!(decode(&bytes, &id("a")).unwrap().volume, longest);
-    }
-
-    #[test]
-    fn one_whole_copy_is_enough_and_no_changed_byte_goes_unnoticed() {
-        let bytes = encode(&volume(), &made_as()).unwrap();
-        for at in 0..bytes.len() {
-            let mut changed = bytes.clone();
-            changed[at] ^= 0x11;
-            assert_eq!(decode(&changed, &id("a")).unwrap().volume, volume(), "byte {at} of one copy");
-            changed[COPY_BYTES + 20..].fill(b'x');
-            if let Ok(read) = decode(&changed, &id("a")) {
-                assert_eq!(read.volume, volume(), "byte {at}: only a change of layout may be read");
-            }
-        }
-        assert!(decode(b"", &id("a")).is_err());
-        assert!(decode(&bytes, &id("b")).unwrap_err().contains("`a`"));
-    }
-
-    #[test]
-    fn what_a_later_version_wrote_is_not_guessed_at() {
-        let text = String::from_utf8(encode(&volume(), &made_as()).unwrap()).unwrap();
-        let later = text.replace("\"version\": 1", "\"version\": 2");
-        assert!(decode(later.as_bytes(), &id("a")).unwrap_err().contains("version 2"));
-    }
-
-    #[test]
-    fn what_the_earlier_implementation_wrote_says_the_size() {
-        let name = id("a").name;
-        let size = |json: &str| decode_legacy(json.as_bytes(), &name).map(VolumeSize::mebibytes);
-        let whole = r#"{"Driver":"vsphere","DriverOpts":{"volumestore":"nfs","capacity":"2GB"},"Name":"a",
-            "Labels":{"x":"y"},"AttachHistory":null,"Image":""}"#;
-        assert_eq!(size(whole), Ok(1908));
-        assert_eq!(size(r#"{"Name":"a","DriverOpts":{"Capacity":"7"}}"#), Ok(7));
-        assert_eq!(size(r#"{"Name":"a","DriverOpts":null}"#), Ok(1024));
-        assert!(size(r#"{"Name":"b"}"#).is_err());
-        assert!(size("{").is_err());
-        assert!(size(r#"{"Name":"a","DriverOpts":{"capacity":"much"}}"#).is_err());
-    }
 }

@@ -7,16 +7,16 @@ mod support;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ports::VolumeStore;
 use dvs_store_nfs::NfsStore;
-use dvs_store_nfs::testing::{counting::Counting, node};
 use futures::StreamExt;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+use support::counting::Counting;
 use support::hostile::{
     CREATE, HostileServer, LOOKUP, MKDIR, MNT, Misbehaviour, READ, READDIRPLUS, RENAME, WRITE, handle,
-    listing, packed,
+    listing,
 };
-use support::{named, store_name, volume};
-use url::Url;
+use support::xdr::packed;
+use support::{named, open, volume};
 
 #[global_allocator]
 static MEMORY: Counting = Counting::new();
@@ -123,10 +123,6 @@ fn cases() -> Vec<Case> {
         let body = Body(listing(&[(name, 1), (b"w", 2)], true));
         cases.push(case(format!("lists `{shown}`"), Some(READDIRPLUS), body, MayWork));
     }
-    let names: Vec<String> = (0..70).map(|number| format!("v{number}")).chain([".list".to_owned()]).collect();
-    let many: Vec<(&[u8], u64)> =
-        names.iter().zip(1..).map(|(name, cookie)| (name.as_bytes(), cookie)).collect();
-    cases.push(case("shares a list", Some(READDIRPLUS), Body(listing(&many, true)), MayWork));
     for bytes in [1, 2, 3, 4, 5, 8, 12, 16, 20, 24, 27, 28, 29, 32, 40] {
         cases.push(case(format!("closes after {bytes} bytes"), None, CloseAfter(bytes), Fails));
     }
@@ -193,9 +189,7 @@ async fn harm(case: Case) -> Option<String> {
 
 async fn try_case(case: &Case) -> Result<(), String> {
     let server = HostileServer::start().await;
-    let port = server.address.port();
-    let url = Url::parse(&format!("nfs://127.0.0.1:{port}/export?mountport={port}&timeout=1")).unwrap();
-    let store = NfsStore::open(store_name(), &url, node(1).unwrap()).unwrap();
+    let store = open(&server.url(), 1);
     // Of some it meets the misbehaviour at the first contact, of some later.
     let mut failed = 0;
     for is_known in [false, true] {

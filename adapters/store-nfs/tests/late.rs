@@ -7,12 +7,11 @@ use dvs_domain::failure::FailureCode;
 use dvs_domain::ports::{Destroyed, VolumeStore};
 use dvs_domain::volume::Entry;
 use dvs_store_nfs::NfsStore;
-use dvs_store_nfs::testing::{Lost, is_temporary, node};
 use std::fs;
 use std::path::Path;
 use support::hostile::{HostileServer, Misbehaviour, WRITE};
-use support::{Ground, named, store_name, tidy, volume};
-use url::Url;
+use support::script::Lost;
+use support::{Ground, named, open, recovered, volume};
 
 /// More calls than a destroy makes.
 const CALLS_MAX: u64 = 60;
@@ -21,9 +20,7 @@ const FOLDERS: [&str; 2] = ["volumes", "volumes_metadata"];
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_was_given_up_does_not_arrive_later() {
     let server = HostileServer::start_narrow();
-    let port = server.address.port();
-    let url = Url::parse(&format!("nfs://127.0.0.1:{port}/export?mountport={port}&timeout=1")).unwrap();
-    let store = NfsStore::open(store_name(), &url, node(1).unwrap()).unwrap();
+    let store = open(&server.url(), 1);
     store.create(&volume(&store, "a")).await.unwrap();
     // The record is more than the server takes at once: the rest is still here when nobody waits any more.
     server.misbehave(Some(WRITE), Misbehaviour::ReadsLater);
@@ -35,8 +32,9 @@ async fn a_call_that_was_given_up_does_not_arrive_later() {
 
 /// What is called so that it is being removed, in `folder`.
 fn gone_in(folder: &Path) -> Option<String> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| is_temporary(name)).find(|name| name.starts_with(".gone-"))
+    let mut names =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.find(|name| name.starts_with(".gone-"))
 }
 
 /// Destroys the volume `a` until one of the renames that take it out of its name is done, and its answer lost. Gives
@@ -47,8 +45,8 @@ async fn cut_off_in_a_rename(
     calls: u64,
 ) -> Option<(&'static str, String)> {
     store.create(&volume(store, "a")).await.unwrap();
-    tidy(store).await;
-    ground.server.script().die_after(calls, Lost::Answer);
+    recovered(store).await;
+    ground.server.script().die_after(calls, Lost::Reply);
     let destroyed = store.destroy(&named("a"), None).await;
     ground.server.script().revive();
     let [volumes, metadata] = FOLDERS.map(|folder| gone_in(&ground.folder.path().join(folder)));
@@ -71,12 +69,12 @@ async fn a_rename_of_a_destroy_that_is_done_late_costs_no_newer_volume_anything(
             let at = |name: &str| ground.folder.path().join(folder).join(name);
             fs::rename(at(&gone), at("a")).unwrap();
             assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
-            tidy(&store).await;
+            recovered(&store).await;
             assert!(ground.traces().is_empty(), "after {calls} calls: {:?}", ground.traces());
             let other = ground.store(maker);
             let newer = volume(&other, "a");
             other.create(&newer).await.unwrap();
-            tidy(&other).await;
+            recovered(&other).await;
             fs::write(ground.folder.path().join("volumes/a/precious"), "x").unwrap();
             fs::rename(at("a"), at(&gone)).unwrap();
 
@@ -85,7 +83,7 @@ async fn a_rename_of_a_destroy_that_is_done_late_costs_no_newer_volume_anything(
                 store = ground.store(1);
             }
             store.list().await.unwrap();
-            tidy(&store).await;
+            recovered(&store).await;
             let found = store.look_up(&named("a")).await.unwrap();
             assert_eq!(found, Some(Entry::Sound(Box::new(newer))), "after {calls} calls, {folder}");
             let precious = ground.folder.path().join("volumes/a/precious");
@@ -112,7 +110,7 @@ async fn a_directory_that_nobody_knows_the_volume_of_is_left_alone() {
     let gone = gone.unwrap();
     fs::rename(ground.folder.path().join("volumes").join(&gone), ground.folder.path().join("kept")).unwrap();
     first.destroy(&named("a"), None).await.unwrap();
-    tidy(&first).await;
+    recovered(&first).await;
     // A newer one has the name, whose record cannot be read and whose directory is not there.
     second.create(&volume(&second, "a")).await.unwrap();
     fs::write(ground.folder.path().join("volumes_metadata/a/record"), "{").unwrap();
@@ -121,7 +119,7 @@ async fn a_directory_that_nobody_knows_the_volume_of_is_left_alone() {
         .unwrap();
     let store = ground.store(1);
     let found = store.look_up(&named("a")).await.unwrap();
-    tidy(&store).await;
+    recovered(&store).await;
     assert!(matches!(found, Some(Entry::Damaged { .. })), "{found:?}");
     assert!(ground.folder.path().join("volumes").join(&gone).join("precious").exists());
 }

@@ -6,9 +6,8 @@ mod support;
 use dvs_domain::failure::FailureCode;
 use dvs_domain::ports::{Claim, ClaimKind, Created, Destroyed, SharedStore, VolumeStore};
 use dvs_domain::volume::Entry;
-use dvs_store_nfs::testing::node;
 use std::sync::Arc;
-use support::{Ground, named, tidy, volume};
+use support::{Ground, named, node, recovered, volume};
 
 /// How often a race is run.
 const ROUNDS: usize = 500;
@@ -41,7 +40,7 @@ async fn of_creates_on_two_nodes_exactly_one_succeeds_and_both_see_its_volume() 
             let found = store.look_up(&named("a")).await.unwrap();
             assert_eq!(found, Some(Entry::Sound(Box::new(winner.clone()))), "round {round}");
         }
-        let mode = std::fs::metadata(ground.folder.path().join("volumes/a")).unwrap().permissions();
+        let mode = std::fs::metadata(ground.path("volumes/a")).unwrap().permissions();
         let mode = std::os::unix::fs::PermissionsExt::mode(&mode) & 0o7777;
         assert_eq!(mode, winner.spec.mode.bits(), "round {round}: the directory is the winner's");
         assert_eq!(stores[round % 2].destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
@@ -73,7 +72,7 @@ async fn a_destroy_and_an_attach_on_another_node_never_both_succeed() {
                 let refused = refused.into_failure();
                 assert_eq!(refused.code(), FailureCode::InUse, "{}", refused.chain());
                 // Its name may not be written yet.
-                assert!(refused.to_string().contains(node(2).unwrap().id.as_str()), "{}", refused.chain());
+                assert!(refused.to_string().contains(node(2).id.as_str()), "{}", refused.chain());
                 outcomes[if attached.is_ok() { 1 } else { 2 }] += 1;
                 attacher.leave(&named("a")).await.unwrap();
                 assert_eq!(destroyer.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
@@ -95,7 +94,7 @@ async fn what_nodes_say_is_shown_and_can_be_released_by_an_operator_only() {
     dead.enter(&named("a")).await.unwrap();
     drop(dead);
     let claim = |number: u8, kind| {
-        let node = node(number).unwrap();
+        let node = node(number);
         Claim { node: node.id, node_name: Some(node.name), kind }
     };
     let both = [claim(1, ClaimKind::Attached), claim(2, ClaimKind::Attached)];
@@ -107,14 +106,14 @@ async fn what_nodes_say_is_shown_and_can_be_released_by_an_operator_only() {
     assert!(refused.hint().unwrap().contains("dvs release"));
     assert!(matches!(store.look_up(&named("a")).await.unwrap(), Some(Entry::Sound(_))));
 
-    let id = node(2).unwrap().id;
-    assert_eq!(store.release(&named("a"), &node(3).unwrap().id).await.unwrap(), []);
+    let id = node(2).id;
+    assert_eq!(store.release(&named("a"), &node(3).id).await.unwrap(), []);
     assert_eq!(store.release(&named("a"), &id).await.unwrap(), [claim(2, ClaimKind::Attached)]);
     assert_eq!(store.destroy(&named("a"), None).await.unwrap(), Destroyed::Gone);
     assert_eq!(store.claims(&named("a")).await.unwrap(), []);
     store.leave(&named("a")).await.unwrap();
     assert_eq!(store.enter(&named("a")).await.unwrap_err().code(), FailureCode::NotFound);
-    tidy(&store).await;
+    recovered(&store).await;
     assert!(ground.traces().is_empty(), "{:?}", ground.traces());
 }
 
@@ -125,8 +124,8 @@ async fn a_node_that_says_again_that_it_has_a_volume_attached_takes_nothing_back
     store.create(&volume(&store, "a")).await.unwrap();
     store.enter(&named("a")).await.unwrap();
     // Another node's destroy stands between its mark and its look for claims.
-    let mark = ground.folder.path().join("volumes_metadata/a/deleting");
-    std::os::unix::fs::symlink(node(2).unwrap().id.as_str(), &mark).unwrap();
+    let mark = ground.path("volumes_metadata/a/deleting");
+    std::os::unix::fs::symlink(node(2).id.as_str(), &mark).unwrap();
     assert_eq!(store.enter(&named("a")).await.unwrap_err().code(), FailureCode::Busy);
     assert_eq!(other.destroy(&named("a"), None).await.unwrap_err().into_failure().code(), FailureCode::InUse);
     assert!(matches!(store.look_up(&named("a")).await.unwrap(), Some(Entry::Sound(_))));
@@ -140,7 +139,7 @@ async fn what_a_living_node_says_of_itself_is_not_released() {
     let store = ground.store(1);
     store.create(&volume(&store, "a")).await.unwrap();
     store.enter(&named("a")).await.unwrap();
-    let own = node(1).unwrap().id;
+    let own = node(1).id;
     let refused = store.release(&named("a"), &own).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::InUse, "{}", refused.chain());
     assert_eq!(store.claims(&named("a")).await.unwrap().len(), 1);

@@ -9,6 +9,7 @@ pub mod crash;
 pub mod docker;
 pub mod machine;
 pub mod namespace;
+pub mod nfs;
 pub mod notify;
 pub mod process;
 pub mod scratch;

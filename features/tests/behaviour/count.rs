@@ -6,9 +6,9 @@ use cucumber::gherkin::tagexpr::TagOperation;
 use cucumber::gherkin::{Feature, Rule, Scenario};
 use cucumber::tag::Ext;
 use cucumber::writer::summarize::Stats;
-use dvs_store_nfs::testing::ganesha;
 use dvs_trials::broker::Mosquitto;
 use dvs_trials::docker::DockerEngine;
+use dvs_trials::nfs::ganesha;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 

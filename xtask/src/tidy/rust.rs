@@ -12,7 +12,7 @@ const UNSAFE_MODULES: &[&str] = &[
     "adapters/store-loop/src/device.rs",
     "adapters/mount-linux/src/mount_attributes.rs",
     "adapters/mountinfo/src/system_calls.rs",
-    "adapters/store-nfs/src/testing/counting.rs",
+    "adapters/store-nfs/tests/support/counting.rs",
     "apps/dvs-trials/src/bench/loop_control.rs",
 ];
 

@@ -1,5 +1,7 @@
 //! A server inside the test that says yes to everything, or misbehaves in one way.
 
+use super::changes::{Change, changed};
+use super::xdr::{optional_words, packed};
 use nfs3_client::nfs3_types::mount::{fhandle3, mountres3, mountres3_ok};
 use nfs3_client::nfs3_types::nfs3::{
     CREATE3resok, FSSTAT3resok, GETATTR3resok, LOOKUP3resok, MKDIR3resok, Nfs3Option, READ3resok,
@@ -7,9 +9,10 @@ use nfs3_client::nfs3_types::nfs3::{
     SYMLINK3resok, WRITE3resok, cookieverf3, dirlist3, dirlistplus3, entry3, entryplus3, fattr3, filename3,
     ftype3, nfs_fh3, nfspath3, nfstime3, specdata3, stable_how, wcc_data, writeverf3,
 };
-use nfs3_client::nfs3_types::xdr_codec::{List, Opaque, Pack};
+use nfs3_client::nfs3_types::xdr_codec::{List, Opaque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -21,6 +24,7 @@ pub(crate) const READ: u32 = 6;
 pub(crate) const WRITE: u32 = 7;
 pub(crate) const CREATE: u32 = 8;
 pub(crate) const MKDIR: u32 = 9;
+pub(crate) const RMDIR: u32 = 13;
 pub(crate) const RENAME: u32 = 14;
 pub(crate) const READDIRPLUS: u32 = 17;
 /// Not one of NFS: the mount service's.
@@ -69,6 +73,8 @@ pub(crate) enum Misbehaviour {
     Status(u32),
     /// This in place of what follows the status.
     Body(Vec<u8>),
+    /// The answer with these changes, in fragments of so many bytes with those changes; then the connection is closed.
+    Changed(Vec<Change>, usize, Vec<Change>),
 }
 
 /// The server.
@@ -79,10 +85,11 @@ pub(crate) struct HostileServer {
 
 #[derive(Default)]
 struct Conduct {
-    /// On which procedure it misbehaves, or on every one, and how.
-    now: watch::Sender<Option<(Option<u32>, Misbehaviour)>>,
+    /// On which procedures it misbehaves, or on every one, and how.
+    now: watch::Sender<Vec<(Option<u32>, Misbehaviour)>>,
     /// Whether a call that was read later had come whole.
     came_whole: watch::Sender<Option<bool>>,
+    calls: AtomicU64,
 }
 
 impl HostileServer {
@@ -114,11 +121,26 @@ impl HostileServer {
 
     /// Misbehaves from now on, on answers of `procedure`, or of every one.
     pub(crate) fn misbehave(&self, procedure: Option<u32>, how: Misbehaviour) {
-        self.conduct.now.send_replace(Some((procedure, how)));
+        self.conduct.now.send_replace(vec![(procedure, how)]);
+    }
+
+    /// Misbehaves on answers of `procedure` too.
+    pub(crate) fn also_misbehave(&self, procedure: u32, how: Misbehaviour) {
+        self.conduct.now.send_modify(|now| now.push((Some(procedure), how)));
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.conduct.calls.load(Ordering::Relaxed)
+    }
+
+    /// The URL of a store on it, with a limit of one second.
+    pub(crate) fn url(&self) -> String {
+        let port = self.address.port();
+        format!("nfs://127.0.0.1:{port}/export?mountport={port}&timeout=1")
     }
 
     pub(crate) fn behave(&self) {
-        self.conduct.now.send_replace(None);
+        self.conduct.now.send_replace(Vec::new());
     }
 
     /// Whether a call that was read later had come whole.
@@ -129,7 +151,7 @@ impl HostileServer {
 
 async fn serve(mut stream: TcpStream, conduct: &Conduct) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    if matches!(&*conduct.now.borrow(), Some((_, Misbehaviour::CloseAtOnce))) {
+    if matches!(conduct.now.borrow().as_slice(), [(_, Misbehaviour::CloseAtOnce)]) {
         return Ok(());
     }
     loop {
@@ -137,11 +159,11 @@ async fn serve(mut stream: TcpStream, conduct: &Conduct) -> std::io::Result<()> 
         let mut call = vec![0; length as usize];
         let (head, rest) = call.split_at_mut(HEAD_BYTES);
         stream.read_exact(head).await?;
+        conduct.calls.fetch_add(1, Ordering::Relaxed);
         let procedure = if number(head, 12) == 100_005 { MNT } else { number(head, 20) };
-        let how = conduct.now.borrow().clone();
-        let how = how.filter(|(which, _)| which.is_none_or(|which| which == procedure));
+        let how = conduct.now.borrow().iter().find(|(of, _)| of.is_none_or(|of| of == procedure)).cloned();
         if matches!(how, Some((_, Misbehaviour::ReadsLater))) {
-            conduct.now.subscribe().wait_for(Option::is_none).await.unwrap();
+            conduct.now.subscribe().wait_for(Vec::is_empty).await.unwrap();
             conduct.came_whole.send_replace(Some(stream.read_exact(rest).await.is_ok()));
             return Ok(());
         }
@@ -160,14 +182,7 @@ fn answer(id: u32, procedure: u32, call: &[u8], how: Option<&Misbehaviour>) -> V
     match how {
         Some(Misbehaviour::Status(status)) => {
             answer.extend(status.to_be_bytes());
-            // What a failure of it says besides: nothing, in as many words as there are.
-            let words = match procedure {
-                MNT | 1 => 0,
-                3 | 5 | 6 | 16..=18 => 1,
-                14 => 4,
-                _ => 2,
-            };
-            answer.extend(vec![0; words * 4]);
+            answer.extend(vec![0; 4 * if procedure == MNT { 0 } else { optional_words(procedure) }]);
         }
         Some(Misbehaviour::Body(body)) => {
             answer.extend([0; 4]);
@@ -205,12 +220,8 @@ async fn misbehave(stream: &mut TcpStream, answer: &[u8], how: &Misbehaviour) ->
             }
         }
         Misbehaviour::Fragments(bytes) => {
-            let pieces = answer.chunks(*bytes).count();
-            for (index, piece) in answer.chunks(*bytes).enumerate() {
-                let last = if index + 1 == pieces { LAST } else { 0 };
-                stream.write_u32(last | u32::try_from(piece.len()).unwrap()).await?;
-                stream.write_all(piece).await?;
-            }
+            let fragments = in_fragments(answer, *bytes);
+            stream.write_all(&fragments).await?;
         }
         Misbehaviour::EmptyFragments(count) => {
             stream.write_all(&vec![0; count * 4]).await?;
@@ -236,6 +247,12 @@ async fn misbehave(stream: &mut TcpStream, answer: &[u8], how: &Misbehaviour) ->
         Misbehaviour::MoreWords(words) => {
             stream.write_all(&framed(&[answer, &vec![0; words * 4]].concat())).await?;
         }
+        Misbehaviour::Changed(changes, fragment, outside) => {
+            let answer = changes.iter().fold(answer.to_vec(), changed);
+            let bytes = outside.iter().fold(in_fragments(&answer, *fragment), changed);
+            stream.write_all(&bytes).await?;
+            return Err(std::io::ErrorKind::Other.into());
+        }
         Misbehaviour::Words(_) | Misbehaviour::Status(_) | Misbehaviour::Body(_) => {
             stream.write_all(&whole).await?;
         }
@@ -246,6 +263,17 @@ async fn misbehave(stream: &mut TcpStream, answer: &[u8], how: &Misbehaviour) ->
 fn framed(answer: &[u8]) -> Vec<u8> {
     let length = u32::try_from(answer.len()).unwrap() | LAST;
     [&length.to_be_bytes(), answer].concat()
+}
+
+fn in_fragments(answer: &[u8], bytes: usize) -> Vec<u8> {
+    let mut fragments = Vec::new();
+    let count = answer.chunks(bytes).count();
+    for (index, piece) in answer.chunks(bytes).enumerate() {
+        let last = if index + 1 == count { LAST } else { 0 };
+        fragments.extend((last | u32::try_from(piece.len()).unwrap()).to_be_bytes());
+        fragments.extend(piece);
+    }
+    fragments
 }
 
 /// The status and what follows, where everything goes well.
@@ -266,7 +294,7 @@ pub(crate) fn good(procedure: u32, call: &[u8]) -> Vec<u8> {
         }),
         5 => packed(&READLINK3resok {
             symlink_attributes: Nfs3Option::None,
-            data: nfspath3::from(dvs_store_nfs::testing::node(1).unwrap().id.as_str().as_bytes().to_vec()),
+            data: nfspath3::from(super::node(1).id.as_str().as_bytes().to_vec()),
         }),
         READ => packed(&READ3resok {
             file_attributes: Nfs3Option::None,
@@ -334,11 +362,7 @@ pub(crate) fn listing(entries: &[(&[u8], u64)], is_last: bool) -> Vec<u8> {
         fileid: *cookie,
         name: filename3::from(name.to_vec()),
         cookie: *cookie,
-        name_attributes: Nfs3Option::Some(if name.starts_with(b".list") {
-            long_file()
-        } else {
-            attributes()
-        }),
+        name_attributes: Nfs3Option::Some(attributes()),
         name_handle: Nfs3Option::Some(handle()),
     };
     packed(&READDIRPLUS3resok {
@@ -346,12 +370,6 @@ pub(crate) fn listing(entries: &[(&[u8], u64)], is_last: bool) -> Vec<u8> {
         cookieverf: cookieverf3::default(),
         reply: dirlistplus3 { entries: List(entries.iter().map(entry).collect()), eof: is_last },
     })
-}
-
-pub(crate) fn packed(what: &impl Pack) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    what.pack(&mut bytes).unwrap();
-    bytes
 }
 
 pub(crate) fn handle() -> nfs_fh3 {
@@ -389,11 +407,6 @@ fn first_argument(call: &[u8]) -> (usize, usize) {
 
 fn number(call: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(call[at..at + 4].try_into().unwrap())
-}
-
-/// As long as a list may be that nodes share.
-fn long_file() -> fattr3 {
-    fattr3 { type_: ftype3::NF3REG, size: 16 << 20, ..attributes() }
 }
 
 fn attributes() -> fattr3 {

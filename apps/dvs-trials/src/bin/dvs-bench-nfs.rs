@@ -7,15 +7,14 @@ use clap::Parser;
 use dvs_domain::failure::Failure;
 use dvs_domain::job::CreateRequest;
 use dvs_domain::mount_point::MountPoint;
-use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::names::{NodeId, StoreName, VolumeName};
 use dvs_domain::ports::{DestroyError, VolumeStore};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::Volume;
-use dvs_store_nfs::NfsStore;
-use dvs_store_nfs::testing::bare::Bare;
-use dvs_store_nfs::testing::ganesha::{self, ExportOptions, Ganesha};
-use dvs_store_nfs::testing::node;
+use dvs_store_nfs::{NfsStore, ThisNode};
+use dvs_trials::nfs::bare::Bare;
+use dvs_trials::nfs::ganesha::{self, ExportOptions, Ganesha};
 use dvs_trials::scratch::Scratch;
 use dvs_trials::wait::until;
 use std::fs;
@@ -36,9 +35,9 @@ const TIDY_WITHIN: Duration = Duration::from_secs(60);
 const CREATE_CALLS_MAX: f64 = 6.0;
 /// How much longer removing many files takes by one call after the other, at least.
 const REMOVAL_MIN: f64 = 3.0;
-/// Calls of a list for each volume: where nobody has listed it, at most.
+/// Calls of a list for each volume, at most: the first list of a process.
 const FIRST_LIST_CALLS_MAX: f64 = 2.1;
-/// Where another node has, or this one.
+/// Later lists.
 const LIST_CALLS_MAX: f64 = 0.1;
 
 /// Measures volumes on nfs-ganesha. Needs root.
@@ -76,17 +75,18 @@ fn measure(line: &Line) -> Result<bool> {
     let (address, ports) = server.address();
     let url = Url::parse(&format!("{address}{}?{ports}&uid=0&timeout=60", export.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let good = runtime.context("cannot start the runtime")?.block_on(run(line, &url, &export));
+    let good = runtime.context("cannot start the runtime")?.block_on(run(line, &server, &url, &export));
     drop(server);
     scratch.clear().context("cannot tidy up after the run")?;
     good
 }
 
-async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
+async fn run(line: &Line, server: &Ganesha, url: &Url, export: &Path) -> Result<bool> {
     let store = opened(url, 1)?;
     store.list().await.map_err(broken)?;
-    until("the store is tidy", TIDY_WITHIN, || Ok((!store.is_untidy()).then_some(()))).await?;
-    let bare = Bare::reach(url).await.map_err(broken)?;
+    until("the store is tidy", TIDY_WITHIN, || Ok((!store.has_leftovers()).then_some(()))).await?;
+    let (nfs_port, mount_port) = server.ports();
+    let mut bare = Bare::reach(nfs_port, mount_port, url.path()).await?;
     let mut good = true;
     let mut tell = |what: &str, figure: f64, most: Option<f64>, least: Option<f64>| {
         let is_good = most.is_none_or(|most| figure <= most) && least.is_none_or(|least| least <= figure);
@@ -96,16 +96,16 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
 
     let (volumes, late) = (line.volumes, DELAY.as_secs_f64() * 1000.0);
     println!("{volumes} volumes on nfs-ganesha; each answer is {late} ms on its way, as from another host");
-    let (calls, begun) = (store.calls(), Instant::now());
+    let (calls, begun) = (server.calls(), Instant::now());
     for number in 0..line.volumes {
         store.create(&volume(&store, &format!("v{number:05}"))?).await.map_err(broken)?;
     }
-    let (calls, made) = (store.calls() - calls, begun.elapsed());
+    let (calls, made) = (server.calls() - calls, begun.elapsed());
     tell("calls of a create", per(calls, volumes), Some(CREATE_CALLS_MAX), None);
     let begun = Instant::now();
     let bare_rounds = line.volumes.min(1000);
     for number in 0..bare_rounds {
-        bare.make(&format!("b{number:05}")).await.map_err(broken)?;
+        bare.make(&format!("b{number:05}")).await?;
     }
     let bare_made = begun.elapsed();
     tell("create to its bare calls", ratio(made / line.volumes, bare_made / bare_rounds), None, None);
@@ -116,43 +116,30 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
         }
     }
 
-    let (first, took_first) = list(&store, line.volumes).await?;
-    let begun = Instant::now();
-    until("the list is shared", TIDY_WITHIN, || Ok((!store.is_posting()).then_some(()))).await?;
-    let shared = begun.elapsed();
+    let (first, took_first) = list(server, &store, line.volumes).await?;
     let new = opened(url, 2)?;
     // What it does at its first contact is no part of a list.
     new.look_up(&named("none")?).await.map_err(broken)?;
-    until("the new node is tidy", TIDY_WITHIN, || Ok((!new.is_untidy()).then_some(()))).await?;
-    let (of_new, took_new) = list(&new, line.volumes).await?;
-    let (again, took_again) = list(&store, line.volumes).await?;
+    until("the new node is tidy", TIDY_WITHIN, || Ok((!new.has_leftovers()).then_some(()))).await?;
+    let (of_new, took_new) = list(server, &new, line.volumes).await?;
+    let (again, took_again) = list(server, &store, line.volumes).await?;
     let begun = Instant::now();
-    bare.list().await.map_err(broken)?;
+    bare.list().await?;
     let bare_listed = begun.elapsed();
     let to_bare = |took| ratio(took, bare_listed);
-    tell(
-        "calls of a list by nobody before, per volume",
-        per(first, volumes),
-        Some(FIRST_LIST_CALLS_MAX),
-        None,
-    );
+    tell("calls of a first list, per volume", per(first, volumes), Some(FIRST_LIST_CALLS_MAX), None);
     tell("such a list to bare listing", to_bare(took_first), None, None);
-    tell("calls of a list after a start, per volume", per(of_new, volumes), Some(LIST_CALLS_MAX), None);
+    tell("calls of a list after a start, per volume", per(of_new, volumes), Some(FIRST_LIST_CALLS_MAX), None);
     tell("such a list to bare listing", to_bare(took_new), None, None);
     tell("calls of a list again, per volume", per(again, volumes), Some(LIST_CALLS_MAX), None);
     tell("such a list to bare listing", to_bare(took_again), None, None);
     println!("listed {took_first:?}, after a start {took_new:?}, again {took_again:?}, bare {bare_listed:?}");
-    println!("the list was shared within {shared:?} of its answer");
 
-    let (calls, begun) = (store.calls(), Instant::now());
+    let (calls, begun) = (server.calls(), Instant::now());
     for number in 0..line.volumes.min(1000) {
-        store
-            .destroy(&named(&format!("v{number:05}"))?, None)
-            .await
-            .map_err(DestroyError::into_failure)
-            .map_err(broken)?;
+        store.destroy(&named(&format!("v{number:05}"))?, None).await.map_err(not_destroyed)?;
     }
-    let (calls, took) = (store.calls() - calls, begun.elapsed());
+    let (calls, took) = (server.calls() - calls, begun.elapsed());
     tell("calls of a destroy of an empty volume", per(calls, line.volumes.min(1000)), None, None);
     tell("destroy to create", ratio(took / line.volumes.min(1000), made / line.volumes), None, None);
 
@@ -164,16 +151,12 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
             fill(&export.join("volumes").join(&name), line.files)?;
             let begun = Instant::now();
             if round % 2 == 0 && removed == Duration::MAX || bare_removed != Duration::MAX {
-                let before = store.calls();
-                store
-                    .destroy(&named(&name)?, None)
-                    .await
-                    .map_err(DestroyError::into_failure)
-                    .map_err(broken)?;
+                let before = server.calls();
+                store.destroy(&named(&name)?, None).await.map_err(not_destroyed)?;
                 removed = removed.min(begun.elapsed());
-                calls = store.calls() - before;
+                calls = server.calls() - before;
             } else {
-                bare.remove(&name).await.map_err(broken)?;
+                bare.remove(&name).await?;
                 bare_removed = bare_removed.min(begun.elapsed());
                 fs::remove_dir_all(export.join("volumes_metadata").join(&name)).context("cannot tidy up")?;
             }
@@ -192,15 +175,16 @@ async fn run(line: &Line, url: &Url, export: &Path) -> Result<bool> {
 
 /// The store as node `number` has it.
 fn opened(url: &Url, number: u8) -> Result<NfsStore> {
-    let (name, node) = (StoreName::new("bench").map_err(broken)?, node(number).map_err(broken)?);
-    NfsStore::open(name, url, node).map_err(broken)
+    let id = NodeId::new(format!("{number:032x}")).map_err(broken)?;
+    let node = ThisNode { id, name: format!("node{number}") };
+    NfsStore::open(StoreName::new("bench").map_err(broken)?, url, node).map_err(broken)
 }
 
 /// By how many calls a store lists so many volumes, and how long that takes.
-async fn list(store: &NfsStore, volumes: u32) -> Result<(u64, Duration)> {
-    let (calls, begun) = (store.calls(), Instant::now());
+async fn list(server: &Ganesha, store: &NfsStore, volumes: u32) -> Result<(u64, Duration)> {
+    let (calls, begun) = (server.calls(), Instant::now());
     let listed = store.list().await.map_err(broken)?;
-    let figures = (store.calls() - calls, begun.elapsed());
+    let figures = (server.calls() - calls, begun.elapsed());
     anyhow::ensure!(listed.len() == volumes as usize, "{} volumes are listed", listed.len());
     Ok(figures)
 }
@@ -230,6 +214,10 @@ fn named(name: &str) -> Result<VolumeName> {
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn broken(failure: Failure) -> anyhow::Error {
     anyhow::anyhow!(failure.chain())
+}
+
+fn not_destroyed(error: DestroyError) -> anyhow::Error {
+    broken(error.into_failure())
 }
 
 fn per(count: u64, of: u32) -> f64 {

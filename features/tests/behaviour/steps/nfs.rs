@@ -6,8 +6,8 @@ use crate::sender::Word;
 use crate::world::{Step, World};
 use anyhow::{Context, Result};
 use cucumber::{given, then, when};
-use dvs_store_nfs::testing::ganesha::{ExportOptions, Ganesha};
-use dvs_store_nfs::testing::{DroppingPort, is_temporary};
+use dvs_trials::nfs::DroppingPort;
+use dvs_trials::nfs::ganesha::{ExportOptions, Ganesha};
 use dvs_trials::wait::until;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -267,7 +267,9 @@ async fn as_was_answered(world: &mut World) -> Step {
     let export = export(world);
     until("nothing half-made is left", TIDY_WITHIN, || {
         let names = all_names(&export)?;
-        let half = names.iter().any(|path| path.split('/').any(is_temporary));
+        let half = names
+            .iter()
+            .any(|path| path.split('/').any(|name| name.starts_with(".new-") || name.starts_with(".gone-")));
         Ok((!half).then_some(()))
     })
     .await?;
@@ -279,7 +281,8 @@ async fn as_was_answered(world: &mut World) -> Step {
         let is_there = must_be.get(&name).copied().unwrap_or(Some(false));
         let now = match (job.topic == CREATE, is_done) {
             (creates, true) => Some(creates),
-            (true, false) => is_there,
+            // A create that failed may have published its volume, and then it stays.
+            (true, false) => is_there.filter(|is_there| *is_there),
             // A delete that failed may have been decided, unless there was nothing.
             (false, false) => is_there.filter(|is_there| !is_there),
         };
