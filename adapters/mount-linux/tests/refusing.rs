@@ -7,7 +7,7 @@ use dvs_domain::ports::{Detached, Mounted, Mounter, Source, SourceKind};
 use dvs_domain::volume::FileSystem;
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Ground, can_run, mount_point, names_in, run};
@@ -144,6 +144,30 @@ async fn real_a_foreign_mount_is_named_and_untouched() {
         attachments.remove_directories(std::slice::from_ref(&place)).await.unwrap();
         assert_eq!(names_in(Path::new(place.as_str())), ["theirs"], "a mount point stays");
     }
+}
+
+#[tokio::test]
+async fn real_a_directory_with_the_same_inode_of_another_file_system_is_foreign() {
+    let test = "real_a_directory_with_the_same_inode_of_another_file_system_is_foreign";
+    if !can_run(test, &["mount"]) {
+        return;
+    }
+    let ground = Ground::new();
+    let attachments = ground.attachments();
+    let (place, own) = (ground.at("a"), ground.path().join("outside/own"));
+    for (name, folder) in [("foreign", Path::new(place.as_str())), ("own", &own)] {
+        fs::create_dir(folder).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", name]).arg(folder));
+    }
+    assert_eq!(fs::metadata(place.as_str()).unwrap().ino(), fs::metadata(&own).unwrap().ino());
+    let (source, mounted) = (Source::new(SourceKind::Directory(own)), ground.mount_at(&place));
+    for refused in [
+        attachments.attach(&source, &place, &[]).await.unwrap_err(),
+        attachments.detach(&source, &place).await.unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Conflict, "{}", refused.chain());
+    }
+    assert_eq!(ground.mount_at(&place), mounted);
 }
 
 #[tokio::test]
