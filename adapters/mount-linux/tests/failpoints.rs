@@ -18,7 +18,7 @@ mod on_demand {
     use dvs_domain::ports::{Detached, Mounter, SourceKind};
     use dvs_domain::volume::FileSystem;
     use fail::FailScenario;
-    use rustix::mount::{MountFlags, mount};
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -202,6 +202,33 @@ mod on_demand {
             }
             fs::rename(&away, &way).unwrap();
         }
+        scenario.teardown();
+    }
+
+    #[tokio::test]
+    async fn real_an_unmount_follows_no_link_to_a_foreign_mount() {
+        if !can_run("real_an_unmount_follows_no_link_to_a_foreign_mount", &[]) {
+            return;
+        }
+        let scenario = FailScenario::setup();
+        let ground = Ground::new();
+        let attachments = ground.attachments();
+        let (source, place, foreign) = (ground.directory("one"), ground.at("v"), ground.at("foreign"));
+        for folder in [&place, &foreign] {
+            fs::create_dir(folder.as_str()).unwrap();
+        }
+        mount("theirs", foreign.as_str(), "tmpfs", MountFlags::empty(), None).unwrap();
+        attachments.attach(&source, &place, &[]).await.unwrap();
+        let (from, to) = (place.as_str().to_owned(), foreign.as_str().to_owned());
+        fail::cfg_callback("mount.unmount", move || {
+            unmount(&from, UnmountFlags::empty()).unwrap();
+            fs::remove_dir(&from).unwrap();
+            symlink(&to, &from).unwrap();
+        })
+        .unwrap();
+        let failure = attachments.detach(&source, &place).await.unwrap_err();
+        assert_eq!(failure.code(), FailureCode::ForbiddenPath, "{}", failure.chain());
+        ground.mount_at(&foreign);
         scenario.teardown();
     }
 
