@@ -22,15 +22,15 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often a free device is asked for, when others take it first.
+/// Upper bound of attempts to bind a free device: another process may take it first.
 const ATTACH_TRIES_MAX: u32 = 1000;
-/// How many of these tries follow each other at once, before each waits.
+/// Attempts that follow each other without a pause.
 const ATTACH_TRIES_WITHOUT_WAIT: u32 = 10;
-/// After how many tries a missing device node is made: where `/dev` is no devtmpfs nobody else does.
+/// Attempts before a missing device node is made: where `/dev` is no devtmpfs, nothing else makes it.
 const TRIES_BEFORE_NODE_IS_MADE: u32 = 20;
-/// As much as the list of a thousand devices takes.
+/// Room for the list of a thousand devices.
 const PARTITIONS_BYTES: usize = 64 << 10;
-/// How long one wait between tries is.
+/// Pause between attempts.
 const TRY_AGAIN_AFTER_MILLISECONDS: u64 = 1;
 
 /// What a loop device is bound to: the file's device and inode.
@@ -44,7 +44,7 @@ impl BackingFile {
     /// The identity of an open file.
     ///
     /// # Errors
-    /// What `fstat` says.
+    /// When `fstat` fails.
     pub fn of(file: impl AsFd) -> rustix::io::Result<Self> {
         Ok(Self::of_stat(&fstat(file)?))
     }
@@ -70,7 +70,7 @@ pub struct LoopDevice {
     part: bool,
 }
 
-/// A loop device that nobody else can mount or open exclusively while this is there.
+/// A loop device that cannot be mounted, or opened exclusively by another, while this is open.
 #[derive(Debug)]
 pub struct ExclusiveDevice {
     file: OwnedFd,
@@ -80,7 +80,7 @@ pub struct ExclusiveDevice {
 /// Why a device could not be opened exclusively.
 #[derive(Debug, thiserror::Error)]
 pub enum ExclusiveError {
-    /// Something has it mounted, in whichever mount namespace, or holds it exclusively.
+    /// It is mounted in some mount namespace, or another process has it open exclusively.
     #[error("something has it mounted, or holds it")]
     Busy,
     /// The system call failed.
@@ -88,11 +88,11 @@ pub enum ExclusiveError {
     Failed(#[from] Errno),
 }
 
-/// Binds `image`, open for reading and writing, to a free loop device: freed by itself after the last close,
-/// with direct I/O where the file system below can.
+/// Binds `image`, open for reading and writing, to a free loop device, which the kernel releases at its last close;
+/// with direct I/O where the file system below supports it.
 ///
 /// # Errors
-/// `unsupported` without a loop driver or the right to use it, `no-space` when no device is to be had,
+/// `unsupported` without a loop driver or the right to use it, `no-space` when no device is free,
 /// `internal` otherwise; all at the step `attach`. Then nothing is bound.
 pub fn attach(image: impl AsFd) -> Result<LoopDevice, Failure> {
     let image = image.as_fd();
@@ -130,11 +130,11 @@ pub fn attach(image: impl AsFd) -> Result<LoopDevice, Failure> {
     Err(no_free_device(last))
 }
 
-/// The loop devices that `file` is bound to, in order of their numbers: one at most, unless somebody else bound
-/// it again.
+/// The loop devices that `file` is bound to, in order of their numbers, found by reading all bound devices: at most
+/// one, unless another program bound it too.
 ///
 /// # Errors
-/// What a system call says when a bound device cannot be asked: then nothing is certain.
+/// When a bound device cannot be read: then nothing is certain.
 pub fn find(file: BackingFile) -> rustix::io::Result<Vec<LoopDevice>> {
     let mut found = Vec::new();
     for number in bound_numbers()? {
@@ -199,19 +199,16 @@ pub fn wait_until_released(number: u32, file: BackingFile, limit: Duration) -> b
 }
 
 impl LoopDevice {
-    /// The device's node.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         node_path(self.number)
     }
 
-    /// The number in its name.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Whether writing to it is refused.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.flags & LO_FLAGS_READ_ONLY as u32 != 0
@@ -223,16 +220,16 @@ impl LoopDevice {
         !self.part
     }
 
-    /// Whether it passes the page cache of the file system below by.
+    /// Whether it bypasses the page cache of the file system below.
     #[must_use]
     pub fn has_direct_io(&self) -> bool {
         self.flags & LO_FLAGS_DIRECT_IO as u32 != 0
     }
 
-    /// Opens the device once more so that nobody can mount it: the only proof that nobody has it mounted.
+    /// Opens the device once more so that it cannot be mounted: the only proof that it is mounted nowhere.
     ///
     /// # Errors
-    /// [`ExclusiveError::Busy`] when somebody has.
+    /// [`ExclusiveError::Busy`] when it is.
     pub fn open_exclusively(&self) -> Result<ExclusiveDevice, ExclusiveError> {
         match open_node(self.number, OFlags::RDONLY | OFlags::EXCL, false) {
             Ok(file) => Ok(ExclusiveDevice { file, number: self.number }),
@@ -241,7 +238,6 @@ impl LoopDevice {
         }
     }
 
-    /// Whether it is bound to `file`.
     #[must_use]
     pub fn is_bound_to(&self, file: BackingFile) -> bool {
         status(&self.file).is_ok_and(|status| BackingFile::of_status(&status) == file)
@@ -256,7 +252,6 @@ impl LoopDevice {
 }
 
 impl ExclusiveDevice {
-    /// The number in its name.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
@@ -266,7 +261,7 @@ impl ExclusiveDevice {
     /// image is no longer wanted.
     ///
     /// # Errors
-    /// What the system call says.
+    /// When the system call fails.
     pub fn unbind(self) -> rustix::io::Result<()> {
         // SAFETY: LOOP_CLR_FD takes no argument. The device is held exclusively and was found bound to the
         // image, so nobody can have bound it to anything else since.
@@ -321,15 +316,15 @@ fn node_path(number: u32) -> PathBuf {
     PathBuf::from(format!("/dev/loop{number}"))
 }
 
-/// Whether device `number` is bound to anything: only then the driver shows its attributes.
+/// Whether device `number` is bound to anything: only then sysfs has its attributes.
 fn is_bound(number: u32) -> bool {
     fs::exists(format!("/sys/block/loop{number}/loop/backing_file")).unwrap_or(true)
 }
 
-/// The kernel lists the devices that have a size, and so each that is bound to something, also on a host that has
-/// made thousands of loop devices once and never removes them.
+/// The kernel lists only devices that have a size, so that a bound device is listed and an idle one is not: a host keeps
+/// thousands of idle ones if it once had so many.
 fn bound_numbers() -> rustix::io::Result<Vec<u32>> {
-    // For each read the kernel walks from the first device on: few of them, then.
+    // The kernel walks from the first device on for each read: a large buffer needs few of them.
     let mut devices = String::with_capacity(PARTITIONS_BYTES);
     let read = File::open("/proc/partitions").and_then(|mut file| file.read_to_string(&mut devices));
     read.map_err(|error| as_errno(&error))?;
