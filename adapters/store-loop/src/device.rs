@@ -179,6 +179,9 @@ fn open_bound(number: u32) -> rustix::io::Result<Option<(LoopDevice, BackingFile
     match LoopDevice::asked(node, number) {
         Ok(asked) => Ok(Some(asked)),
         Err(Errno::NXIO) => Ok(None),
+        // The driver asks the file system of the backing file, which has failed or is away: it is not that of the file
+        // in question, which the caller has just asked.
+        Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::STALE | Errno::IO) => Ok(None),
         Err(errno) => Err(errno),
     }
 }

@@ -5,6 +5,7 @@ mod support;
 
 use dvs_domain::failure::FailureCode;
 use dvs_domain::ports::{Source, VolumeStore};
+use dvs_domain::volume::{FileSystem, Provision};
 use dvs_store_loop::device::{self, BackingFile};
 use rustix::fd::OwnedFd;
 use rustix::fs::{OFlags, fstat, ftruncate, minor, openat};
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Barrier;
 use std::time::Duration;
-use support::{Place, device_of, named, volume};
+use support::{Mounted, Place, device_of, named, volume, volume_of};
 
 /// How often a device is tried that another test may be using.
 const TRIES_MAX: u32 = 1000;
@@ -277,6 +278,29 @@ async fn loop_a_device_that_somebody_keeps_open_is_no_source_once_there_is_anoth
     let refused = store.source(&named("a")).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::Conflict, "{}", refused.chain());
     assert!(refused.to_string().contains(&second.0), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loop_a_device_of_another_program_whose_disk_has_failed_hinders_nobody() {
+    if !support::can_run("loop_a_device_of_another_program_whose_disk_has_failed_hinders_nobody") {
+        return;
+    }
+    let place = Place::new();
+    let store = place.open();
+    store.create(&volume("a")).await.unwrap();
+    store.create(&volume_of("disk", 300, FileSystem::Xfs, Provision::Thin)).await.unwrap();
+    let disk = store.source(&named("disk")).await.unwrap();
+    let (path, file_system) = device_of(&disk);
+    let mounted = Mounted::new(&path, file_system);
+    let foreign = device::attach(image(&mounted.path().join("image"))).unwrap();
+    let shutdown =
+        Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(mounted.path()).output().unwrap();
+    assert!(shutdown.status.success(), "{}", String::from_utf8_lossy(&shutdown.stderr));
+
+    let source = store.source(&named("a")).await.unwrap();
+    drop(source);
+    assert_eq!(store.destroy(&named("a"), None).await.unwrap(), dvs_domain::ports::Destroyed::Gone);
+    drop(foreign);
 }
 
 /// A loop device that was bound by hand, until this goes.
