@@ -3,12 +3,13 @@
 
 mod away;
 mod flood;
+mod order;
 mod support;
 mod troubles;
 
 use dvs_domain::failure::FailureCode;
 use dvs_domain::job::{CreateRequest, DeleteRequest, JobRequest, Target};
-use dvs_domain::ledger::{Change, Limits, Phase};
+use dvs_domain::ledger::{AnswerState, Change, JobRecord, Limits, Phase};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::{Arrival, VolumeStore};
 use dvs_domain::size::VolumeSize;
@@ -312,6 +313,45 @@ async fn stopping_finishes_what_runs_and_takes_nothing_more() {
     assert_eq!(answers.to("1"), ["PENDING", "DONE"]);
     assert_eq!(journal.contents().attachments.len(), 1, "stopping detaches nothing");
     assert!(hand_in(&intake, Arrival::Job(create("2", "/mnt/b"))).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stopping_agent_waits_for_the_broker_and_records_what_it_has() {
+    let core = Core::new(Limits::default()).await;
+    core.answers.is_away.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.at("/mnt/a").is_some(), || "no mount".to_owned()).await;
+    core.begin_to_stop().await;
+    core.answers.come_back();
+    let (answers, journal) = (core.answers.clone(), core.journal.clone());
+    core.stop().await;
+    assert_eq!(answers.to("1"), ["PENDING", "DONE"]);
+    let jobs = journal.contents().jobs;
+    let state = |record: &JobRecord| match &record.phase {
+        Phase::Finished(finished) => Some(finished.answers),
+        Phase::Accepted => None,
+    };
+    assert_eq!(jobs.iter().map(state).collect::<Vec<_>>(), [Some(AnswerState::Acknowledged)]);
+}
+
+#[tokio::test]
+async fn a_volume_below_a_root_that_is_not_allowed_any_more_can_be_deleted() {
+    let mut core = Core::new(Limits::default()).await;
+    core.roots = vec![at("/data")];
+    let mut core = core.crash_and_restart(Limits::default()).await;
+    core.send(&create("1", "/data/a")).await;
+    assert_eq!(core.answers_to("1", 2).await, ["PENDING", "DONE"]);
+    core.roots = Vec::new();
+    let core = core.crash_and_restart(Limits::default()).await;
+    core.send(&create("2", "/data/b")).await;
+    assert!(core.answers_to("2", 1).await[0].starts_with("FAILED forbidden-path"));
+    core.send(&create("3", "/data/a")).await;
+    assert!(core.answers_to("3", 1).await[0].starts_with("FAILED forbidden-path"));
+    core.send(&delete("4", "/data/b")).await;
+    assert!(core.answers_to("4", 1).await[0].starts_with("FAILED forbidden-path"), "nothing of ours");
+    core.send(&delete("5", "/data/a")).await;
+    assert_eq!(core.answers_to("5", 2).await, ["PENDING", "DONE"]);
+    assert_nothing_is_left(&core).await;
 }
 
 #[tokio::test]

@@ -170,6 +170,43 @@ async fn a_store_that_swallows_everything_holds_up_no_job_of_another_store() {
     assert_eq!(names(&core).await.len(), 1);
 }
 
+/// A store that went away after the volumes were looked up, while their containers were asked for.
+#[tokio::test(start_paused = true)]
+async fn deletes_whose_store_went_away_meanwhile_hold_no_worker() {
+    let far = Arc::new(RemoteStore::default());
+    far.answers.store(true, Ordering::SeqCst);
+    let core = Core::beside(far.clone()).await;
+    let made: Vec<Job> = (0..Limits::default().workers - 2)
+        .map(|number| create_named(Some("far"), &format!("v{number}")))
+        .collect();
+    for job in &made {
+        core.send(job).await;
+        assert_eq!(core.answers_to(job.id.as_str(), 2).await, ["PENDING", "DONE"]);
+    }
+    core.containers.gate_is_closed.store(true, Ordering::SeqCst);
+    let deletes: Vec<String> = (0..made.len()).map(|number| format!("gone-{number}")).collect();
+    for (id, made) in deletes.iter().zip(&made) {
+        let target = made.request.target().clone();
+        core.send(&job(id, JobRequest::Delete(DeleteRequest { target }))).await;
+    }
+    let asked = || core.containers.waiting.load(Ordering::SeqCst);
+    wait_for(|| asked() == made.len() as u64, || format!("{} ask for containers", asked())).await;
+    far.answers.store(false, Ordering::SeqCst);
+    let calls = far.calls.load(Ordering::SeqCst);
+    core.send(&create_named(Some("far"), "finds-out")).await;
+    far.is_called(calls + 1).await;
+    far.let_time_pass().await;
+    assert!(core.answers_to("finds-out", 2).await[1].starts_with("FAILED store-unavailable"));
+    core.send(&create_named(Some("far"), "probes")).await;
+    far.is_called(calls + 2).await;
+    core.containers.open_gate();
+    for id in &deletes {
+        let answers = core.answers_to(id, 2).await;
+        assert!(answers[1].starts_with("FAILED store-unavailable"), "{answers:?}");
+    }
+    assert_eq!(far.calls.load(Ordering::SeqCst), calls + 2, "none of them has waited for the store");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_has_long_been_back_does_everything_that_arrives_at_once() {
     let far = Arc::new(RemoteStore::default());

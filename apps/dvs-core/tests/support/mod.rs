@@ -1,12 +1,15 @@
 //! A whole core over parts that live in memory: what it says, remembers and mounts can be looked at.
 
+mod journal;
 pub(crate) mod virtual_time;
+
+pub(crate) use journal::MemoryJournal;
 
 use async_trait::async_trait;
 use dvs_core::{CoreParts, EngineLimits, Intake};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Answer, CreateRequest, DeleteRequest, Job, JobRequest, Status, Target};
-use dvs_domain::ledger::{AnswerId, Change, Limits, Remembered};
+use dvs_domain::ledger::{AnswerId, Limits};
 use dvs_domain::mount_point::{AllowedRoots, MountPoint};
 use dvs_domain::names::{JobId, SenderId, StoreName};
 use dvs_domain::ports::{
@@ -41,6 +44,8 @@ pub(crate) struct Core {
     engine: JoinHandle<()>,
     folder: TempDir,
     beside: Option<Arc<dyn VolumeStore>>,
+    /// Where jobs may mount besides, from the next start on.
+    pub(crate) roots: Vec<MountPoint>,
 }
 
 impl Core {
@@ -57,7 +62,7 @@ impl Core {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
         let store = FakeStore::at(StoreName::new("fake").unwrap(), folder.path()).unwrap();
         let parts = (Arc::default(), Arc::default(), Arc::new(Recorder::default()), Arc::default());
-        Self::start(limits, folder, (Arc::new(store), beside), parts).await
+        Self::start(limits, folder, (Arc::new(store), beside), parts, Vec::new()).await
     }
 
     /// Ends the engine at once, as a crash would, and starts another one on what is on disk and mounted. Work that
@@ -67,7 +72,7 @@ impl Core {
         let _aborted = self.engine.await;
         self.mounts.gate_is_closed.store(false, Ordering::SeqCst);
         let parts = (self.journal, self.mounts, Arc::new(Recorder::default()), self.clock);
-        Self::start(limits, self.folder, (self.store, self.beside), parts).await
+        Self::start(limits, self.folder, (self.store, self.beside), parts, self.roots).await
     }
 
     async fn start(
@@ -80,6 +85,7 @@ impl Core {
             Arc<Recorder>,
             Arc<HandClock>,
         ),
+        roots: Vec<MountPoint>,
     ) -> Self {
         let containers = Arc::new(Containers::default());
         let first: Arc<dyn VolumeStore> = store.clone();
@@ -90,7 +96,7 @@ impl Core {
             mounter: mounts.clone(),
             references: containers.clone(),
             clock: clock.clone(),
-            roots: AllowedRoots::with([]),
+            roots: AllowedRoots::with(roots.clone()),
             reserved: vec![(at("/srv/images"), "the store `fake`".to_owned())],
             limits,
             engine_limits: EngineLimits { stop_seconds: 5 },
@@ -101,7 +107,20 @@ impl Core {
         assert!(answers.intake.set(intake.clone()).is_ok());
         let (stop, stopped) = watch::channel(false);
         let engine = tokio::spawn(core.run(answers.clone(), stopped));
-        Self { store, journal, answers, mounts, clock, containers, intake, stop, engine, folder, beside }
+        Self {
+            store,
+            journal,
+            answers,
+            mounts,
+            clock,
+            containers,
+            intake,
+            stop,
+            engine,
+            folder,
+            beside,
+            roots,
+        }
     }
 
     pub(crate) async fn send(&self, job: &Job) {
@@ -118,6 +137,13 @@ impl Core {
     pub(crate) async fn stop(self) {
         self.stop.send(true).unwrap();
         self.engine.await.unwrap();
+    }
+
+    /// Tells the engine to stop, and waits until it accepts nothing more.
+    pub(crate) async fn begin_to_stop(&self) {
+        self.stop.send(true).unwrap();
+        let refusal = || self.intake.offer(Arrival::Job(delete("late", "/mnt/late")), Box::new(|| {}));
+        wait_for(|| refusal() == Err(NotQueued::Stopping), || "it still accepts jobs".to_owned()).await;
     }
 }
 
@@ -145,99 +171,6 @@ pub(crate) fn delete(id: &str, path: &str) -> Job {
 
 pub(crate) fn job(id: &str, request: JobRequest) -> Job {
     Job { sender: SenderId::new("s").unwrap(), id: JobId::new(id).unwrap(), request }
-}
-
-/// Tells a kind of change.
-pub(crate) type Kind = fn(&Change) -> bool;
-
-/// A journal that forgets nothing but with the process, and fails on demand.
-#[derive(Default)]
-pub(crate) struct MemoryJournal {
-    remembered: Mutex<Remembered>,
-    /// Commits that hold a change of this kind fail: set by tests.
-    pub(crate) fails_for: Mutex<Option<Kind>>,
-    /// How often that happened.
-    pub(crate) refusals: AtomicU64,
-    /// Commits wait while this is so: set by tests.
-    pub(crate) gate_is_closed: AtomicBool,
-    pub(crate) gate: Notify,
-    /// How many wait.
-    pub(crate) waiting: AtomicU64,
-    /// How long a commit takes: set by tests whose time stands still while anybody works.
-    pub(crate) takes_milliseconds: AtomicU64,
-    /// What was committed together.
-    committed: Mutex<Vec<Vec<Change>>>,
-}
-
-#[async_trait]
-impl Journal for MemoryJournal {
-    async fn load(&self) -> Result<Remembered, Failure> {
-        Ok(self.remembered.lock().unwrap().clone())
-    }
-
-    async fn commit(&self, changes: &[Change]) -> Result<(), Failure> {
-        if self.fails_for.lock().unwrap().is_some_and(|fails| changes.iter().any(fails)) {
-            self.refusals.fetch_add(1, Ordering::SeqCst);
-            return Err(Failure::new(FailureCode::NoSpace, "the journal is full"));
-        }
-        while self.gate_is_closed.load(Ordering::SeqCst) {
-            let opened = self.gate.notified();
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            opened.await;
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
-        }
-        match self.takes_milliseconds.load(Ordering::SeqCst) {
-            0 => self.committed.lock().unwrap().push(changes.to_vec()),
-            milliseconds => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
-        }
-        let mut remembered = self.remembered.lock().unwrap();
-        for change in changes.iter().cloned() {
-            match change {
-                Change::PutJob(record) => {
-                    remembered.jobs.retain(|other| other.key() != record.key());
-                    remembered.jobs.push(*record);
-                }
-                Change::DropJob(key) => remembered.jobs.retain(|other| other.key() != key),
-                Change::PutRefusal(number, refusal) => remembered.refusals.push((number, refusal)),
-                Change::DropRefusal(number) => remembered.refusals.retain(|(other, _)| *other != number),
-                Change::PutAttachment(attachment) => {
-                    remembered.attachments.retain(|other| other.mount_point != attachment.mount_point);
-                    remembered.attachments.push(attachment);
-                }
-                Change::DropAttachment(there) => {
-                    remembered.attachments.retain(|other| other.mount_point != there);
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl MemoryJournal {
-    /// What losing the state folder does.
-    pub(crate) fn forget_everything(&self) {
-        *self.remembered.lock().unwrap() = Remembered::default();
-    }
-
-    pub(crate) fn open_gate(&self) {
-        self.gate_is_closed.store(false, Ordering::SeqCst);
-        self.gate.notify_waiters();
-    }
-
-    /// Whether the first commit with a change of the kind `first` had one of the kind `second` too.
-    pub(crate) fn has_together(
-        &self,
-        first: impl Fn(&Change) -> bool,
-        second: impl Fn(&Change) -> bool,
-    ) -> bool {
-        let committed = self.committed.lock().unwrap();
-        let commit = committed.iter().find(|changes| changes.iter().any(&first));
-        commit.is_some_and(|changes| changes.iter().any(second))
-    }
-
-    pub(crate) fn contents(&self) -> Remembered {
-        self.remembered.lock().unwrap().clone()
-    }
 }
 
 /// Hands `arrival` in, and waits until it is recorded.
