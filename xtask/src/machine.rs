@@ -93,6 +93,12 @@ pub(crate) fn no_loop_devices() -> Option<String> {
     control.err().map(|error| format!("/dev/loop-control cannot be opened: {error}"))
 }
 
+/// Why no file system can be served in user space, if so.
+pub(crate) fn no_fuse() -> Option<String> {
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    device.err().map(|error| format!("/dev/fuse cannot be opened: {error}"))
+}
+
 /// Why no Docker engine can be used, if so.
 pub(crate) fn no_docker() -> Option<String> {
     if find("docker").is_none() {

@@ -1,4 +1,4 @@
-//! What developers run: `cargo xtask demo`, `ci`, `e2e`, `crash`, `bench`, `tidy`. It uses no crate of the workspace, so
+//! What developers run: `cargo xtask demo`, `ci`, `e2e`, `crash`, `powercut`, `bench`, `tidy`. It uses no crate of the workspace, so
 //! that it can also judge one that does not compile.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is for the person who typed it")]
 
@@ -14,6 +14,7 @@ mod image;
 mod kernel;
 mod machine;
 mod mutants;
+mod powercut;
 mod report;
 mod run;
 mod scene;
@@ -57,6 +58,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Lets the power fail while the real agent works, and looks whether what was answered is true
+    Powercut(powercut::Options),
     /// Runs the whole core through seeds, in a made-up world where everything goes wrong
     Sim {
         /// Handed to the simulation as they are: `--seeds COUNT`, `--seed N`
@@ -89,6 +92,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::E2e(options) => e2e::command(&workspace, &options),
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Crash { arguments } => crash::command(&workspace, &arguments),
+        Command::Powercut(options) => powercut::command(&workspace, &options),
         Command::Sim { arguments } => sim::command(&workspace, &arguments),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Mutants(options) => mutants::command(&workspace, &options),

@@ -1,6 +1,6 @@
 //! The journal's file: made whole, checked before it is used, opened again after an I/O error.
 
-use crate::failpoint::{between, failpoint};
+use crate::failpoint::{between, failpoint, is_left_out};
 use crate::overlay::Overlay;
 use crate::reserve::{Reserve, in_use};
 use crate::rows;
@@ -133,7 +133,12 @@ impl JournalFile {
             FailureCode::NoSpace => Trouble::NoSpace(failure.into()),
             _ => Trouble::Failed(failure),
         })?;
-        let transaction = self.opened()?.begin_write().map_err(trouble)?;
+        let mut transaction = self.opened()?.begin_write().map_err(trouble)?;
+        if is_left_out("skip.journal") {
+            transaction
+                .set_durability(redb::Durability::None)
+                .map_err(|error| Trouble::Failed(Failure::internal("the journal", error)))?;
+        }
         {
             let mut jobs = transaction.open_table(JOBS).map_err(trouble)?;
             let mut refusals = transaction.open_table(REFUSALS).map_err(trouble)?;

@@ -25,3 +25,11 @@ pub(crate) fn failpoint(step: &'static str) -> Result<(), Failure> {
 pub(crate) fn between(point: &'static str) {
     let _only_ends_processes = failpoint(point);
 }
+
+/// Whether a test leaves `step` out, to see that the loss is found.
+pub(crate) fn is_left_out(step: &'static str) -> bool {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(step, |_| true);
+    let _ = step;
+    false
+}

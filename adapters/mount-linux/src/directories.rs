@@ -6,7 +6,7 @@
 use crate::dir_entry::{DirEntryRef, EntryState};
 use crate::path::{Location, ResolveErrorKind, open_component};
 use crate::roots::Roots;
-use crate::step::Step;
+use crate::step::{self, Step};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::mount_point::MountPoint;
 use rustix::fd::AsFd;
@@ -113,7 +113,7 @@ pub(crate) fn remove(roots: &Roots, directories: &[MountPoint]) -> Result<(), Fa
 /// Makes durable that `entry` was removed from its parent directory.
 fn sync(entry: &DirEntryRef) -> Result<(), Failure> {
     Step::SyncDirectories.begin()?;
-    entry.sync_parent().map_err(|errno| {
+    step::sync("skip.directories", || entry.sync_parent()).map_err(|errno| {
         Failure::internal(format!("cannot make durable that directory `{}` is removed", entry.path()), errno)
             .at_step(Step::SyncDirectories.name())
     })

@@ -85,3 +85,14 @@ fn failpoint(step: Step, point: &'static str) -> Result<(), Failure> {
 fn failpoint(_step: Step, _point: &'static str) -> Result<(), Failure> {
     Ok(())
 }
+
+/// Makes something durable. A test leaves it out by the name of its `point`, to see that the loss is found.
+pub(crate) fn sync(
+    point: &'static str,
+    sync: impl FnOnce() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(point, |_| Ok(()));
+    let _ = point;
+    sync()
+}

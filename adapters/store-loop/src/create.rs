@@ -22,6 +22,10 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
 
+/// The points at which a test leaves out what makes the image durable, and the record.
+const IMAGE_SYNC: &str = "skip.image";
+const RECORD_SYNC: &str = "skip.record";
+
 /// Makes `volume` exist, or leaves nothing. The image of a new one is bound to its loop device while nobody else knows
 /// of it: so it is bound to nothing else.
 pub(crate) fn create(shared: &Shared, volume: &Volume) -> Result<Created, Failure> {
@@ -84,7 +88,7 @@ fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> R
     let recipe = Recipe::of(format)?;
     if let Some(template) = shared.templates.find(&recipe) {
         template.write(&image)?;
-        begin_to_write(&image);
+        begin_to_write(IMAGE_SYNC, &image);
         write_records(&staged.folder, volume)?;
     } else {
         let formatting = Formatting::start(&recipe, &path)?;
@@ -102,7 +106,8 @@ fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> R
     }
     step::failpoint("loop.image-sync")?;
     // The programs that format end with a sync; the promise does not rest on that.
-    fdatasync(&image).map_err(|errno| step::failed("format", "cannot make the image durable", errno))?;
+    step::sync(IMAGE_SYNC, || fdatasync(&image))
+        .map_err(|errno| step::failed("format", "cannot make the image durable", errno))?;
     Ok(image)
 }
 
@@ -177,15 +182,15 @@ fn write_records(folder: &OwnedFd, volume: &Volume) -> Result<(), Failure> {
         file.write_all(&bytes).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         files.push(file);
     }
-    files.iter().for_each(begin_to_write);
+    files.iter().for_each(|file| begin_to_write(RECORD_SYNC, file));
     step::failpoint("loop.record-sync")?;
-    fsync(&files[0]).and_then(|()| fsync(folder)).map_err(failed)
+    step::sync(RECORD_SYNC, || fsync(&files[0]).and_then(|()| fsync(folder))).map_err(failed)
 }
 
 /// Lets the disk begin with what was written, so that the syncs of several files wait for it at the same time. It
 /// promises nothing: posix_fadvise(2) says that it starts to write what it is to let go.
-fn begin_to_write(file: impl AsFd) {
-    let _ = fadvise(file, 0, None, Advice::DontNeed);
+fn begin_to_write(sync: &'static str, file: impl AsFd) {
+    let _ = step::sync(sync, || fadvise(file, 0, None, Advice::DontNeed));
 }
 
 fn new_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {

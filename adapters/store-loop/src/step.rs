@@ -39,3 +39,14 @@ pub(crate) fn failpoint(_point: &'static str) -> Result<(), Failure> {
 pub(crate) fn between(point: &'static str) {
     let _only_ends_processes = failpoint(point);
 }
+
+/// Makes something durable. A test leaves it out by the name of its `point`, to see that the loss is found.
+pub(crate) fn sync(
+    point: &'static str,
+    sync: impl FnOnce() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    #[cfg(feature = "failpoints")]
+    fail::fail_point!(point, |_| Ok(()));
+    let _ = point;
+    sync()
+}

@@ -1,6 +1,7 @@
 //! An MQTT client of the tests' own, so that nothing of DVS judges DVS. It subscribes before it publishes, and keeps
 //! every message in the order in which the broker sent it.
 
+use crate::clock;
 use anyhow::{Context, Result, bail};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, SubscribeFilter};
 use std::net::SocketAddr;
@@ -25,6 +26,8 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// Whether the broker had kept it.
     pub retained: bool,
+    /// When it came, on the monotonic clock in nanoseconds.
+    pub at: u64,
 }
 
 /// Whether the broker keeps a message for later subscribers.
@@ -198,6 +201,7 @@ async fn listen(mut events: EventLoop, state: watch::Sender<State>) {
                     topic: publish.topic.clone(),
                     payload: publish.payload.to_vec(),
                     retained: publish.retain,
+                    at: clock::now(),
                 });
             }),
             Ok(Event::Incoming(Packet::PubAck(_))) => state.send_modify(|state| state.acknowledged += 1),

@@ -2,24 +2,20 @@
 //! has, at random moments under load, and while many agents attach one volume. After each restart every job has its
 //! answer, a repeat has the same, and the machine holds exactly the volumes that were answered `DONE` and not deleted.
 
-mod ground;
-mod random;
 mod report;
 mod rounds;
-mod sender;
 mod situation;
 mod steps;
-mod truth;
 mod twins;
 
 pub use report::Report;
 
 use crate::agent;
 use crate::broker::Mosquitto;
+use crate::ground::Stage;
+use crate::random::Random;
 use crate::scratch::Scratch;
 use anyhow::{Context, Result, ensure};
-use ground::Stage;
-use random::Random;
 
 /// How the crash test is run.
 #[derive(Clone, Debug, clap::Args)]

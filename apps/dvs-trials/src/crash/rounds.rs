@@ -1,11 +1,11 @@
 //! SIGKILL at random moments, while eight senders send. After each restart everything must agree with what was
 //! answered; then the next round begins on what is there.
 
-use super::ground::{Ground, Stage};
-use super::random::Random;
 use super::report::Rounds;
-use super::sender::{End, Job, Sender, Wish};
-use super::truth::Truth;
+use crate::ground::{Ground, Stage};
+use crate::random::Random;
+use crate::sender::{End, Job, Sender, Wish};
+use crate::truth::Truth;
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The situations in which the agent is killed: what was there before, what it is asked, what it may answer.
 
-use super::ground::Ground;
-use super::sender::{End, Wish};
+use crate::ground::Ground;
+use crate::sender::{End, Wish};
 
 /// What is asked for, relative to a node's folders.
 #[derive(Clone, Copy, Debug)]

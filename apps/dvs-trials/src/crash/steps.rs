@@ -1,14 +1,14 @@
 //! SIGKILL at every step. Which steps there are is not written here: a first run of each situation has every failpoint
 //! of the sources note that it was passed, and each passing is then a place to be killed at.
 
-use super::ground::{Ground, Stage};
-use super::random::Random;
 use super::report::Steps;
-use super::sender::{End, Job, Sender, Wish};
 use super::situation::{Deed, Meanwhile, SITUATIONS, Situation, THERE};
-use super::truth::Truth;
+use crate::ground::{Ground, Stage};
 use crate::machine;
 use crate::process::{Process, text};
+use crate::random::Random;
+use crate::sender::{End, Job, Sender, Wish};
+use crate::truth::Truth;
 use crate::wait::until;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;

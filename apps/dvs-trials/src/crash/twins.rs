@@ -1,11 +1,11 @@
 //! One image has one loop device, whoever attaches it and whoever is killed meanwhile: eight agents, each with a state
 //! folder and a mount point of its own, on one store whose folder each spells in its own way.
 
-use super::ground::{Ground, Stage};
-use super::random::Random;
 use super::report::Twins;
-use super::sender::{End, Sender, Wish};
+use crate::ground::{Ground, Stage};
 use crate::machine;
+use crate::random::Random;
+use crate::sender::{End, Sender, Wish};
 use crate::wait::{success, until};
 use anyhow::{Context, Result, bail, ensure};
 use dvs_store_loop::device::{self, BackingFile};

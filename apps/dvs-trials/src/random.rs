@@ -4,16 +4,16 @@ use std::time::Duration;
 
 /// A stream of numbers (SplitMix64, by Sebastiano Vigna, in the public domain).
 #[derive(Clone, Debug)]
-pub(super) struct Random {
+pub(crate) struct Random {
     state: u64,
 }
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,23 +22,23 @@ impl Random {
     }
 
     /// A number below `end`, which is not 0.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// Whether something happens that happens once in `many` times.
-    pub(super) fn once_in(&mut self, many: u64) -> bool {
+    pub(crate) fn once_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }
 
     /// A time that is shorter than `limit`.
-    pub(super) fn within(&mut self, limit: Duration) -> Duration {
+    pub(crate) fn within(&mut self, limit: Duration) -> Duration {
         let microseconds = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).max(1);
         Duration::from_micros(self.below(microseconds))
     }
 
     /// A stream of its own, for somebody whose speed must not change the numbers of the others.
-    pub(super) fn fork(&mut self) -> Self {
+    pub(crate) fn fork(&mut self) -> Self {
         Self::new(self.next())
     }
 }

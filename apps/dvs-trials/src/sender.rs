@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long a job may take, over kills and restarts. The contract promises an answer within 110 s.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// How long a job may take, over kills and restarts. The contract promises an answer within 110 s, and none of these does
+/// anything slow.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(crate) enum Wish {
     Create {
         at: Option<PathBuf>,
         name: Option<String>,
@@ -26,24 +27,32 @@ pub(super) enum Wish {
     },
 }
 
+impl Wish {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Delete { .. } => "delete",
+        }
+    }
+}
+
 /// A job as it is sent, once or again.
 #[derive(Clone, Debug)]
-pub(super) struct Job {
-    pub(super) id: String,
-    pub(super) wish: Wish,
-    topic: String,
+pub(crate) struct Job {
+    pub(crate) id: String,
+    pub(crate) wish: Wish,
     payload: String,
 }
 
 /// What a job came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     Done,
     Failed(String),
 }
 
 /// See the module.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     client: Client,
     id: String,
     node: String,
@@ -51,25 +60,38 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) async fn connect(broker: SocketAddr, node: &str, id: &str) -> Result<Self> {
+    pub(crate) async fn connect(broker: SocketAddr, node: &str, id: &str) -> Result<Self> {
         let client = Client::connect(broker, id, &[format!("docker/sip/{id}/#")]).await?;
         Ok(Self { client, id: id.to_owned(), node: node.to_owned(), jobs: 0 })
     }
 
+    /// Sends to the node `node` from now on, and forgets what was heard, also what is still on its way from whoever has
+    /// ended.
+    pub(crate) async fn turn_to(&mut self, node: &str) -> Result<()> {
+        self.node = node.to_owned();
+        let topic = format!("docker/sip/{}/fence", self.id);
+        self.client.publish(&topic, node, Retain::No).await?;
+        let is_fence = |message: &Message| message.topic == topic && message.payload == node.as_bytes();
+        let fence = |heard: &[Message]| heard.iter().any(is_fence).then_some(());
+        self.client.until("the sender's own message", ANSWER_LIMIT, fence).await?;
+        self.forget();
+        Ok(())
+    }
+
     /// A job that was never sent before.
-    pub(super) fn job(&mut self, wish: Wish) -> Job {
+    pub(crate) fn job(&mut self, wish: Wish) -> Job {
         self.jobs += 1;
         let id = format!("job-{}", self.jobs);
         let mut payload = json!({ "job": id, "sipId": self.id });
-        let (kind, at, name) = match &wish {
+        let (at, name) = match &wish {
             Wish::Create { at, name, size, more } => {
                 payload["volumeSize"] = Value::from(*size);
                 for (key, value) in *more {
                     payload[*key] = Value::from(*value);
                 }
-                ("create", at, name)
+                (at, name)
             }
-            Wish::Delete { at, name } => ("delete", at, name),
+            Wish::Delete { at, name } => (at, name),
         };
         if let Some(at) = at {
             payload["mountPount"] = Value::from(at.display().to_string());
@@ -77,42 +99,48 @@ impl Sender {
         if let Some(name) = name {
             payload["name"] = Value::from(name.as_str());
         }
-        let topic = format!("docker/{}/volumes/{kind}", self.node);
-        Job { id, wish, topic, payload: payload.to_string() }
+        Job { id, wish, payload: payload.to_string() }
     }
 
     /// Sends `job`; returns once the broker has it.
-    pub(super) async fn send(&self, job: &Job) -> Result<()> {
-        self.client.publish(&job.topic, job.payload.clone(), Retain::No).await
+    pub(crate) async fn send(&self, job: &Job) -> Result<()> {
+        let topic = format!("docker/{}/volumes/{}", self.node, job.wish.kind());
+        self.client.publish(&topic, job.payload.clone(), Retain::No).await
     }
 
     /// Waits for the end of `job` among what was heard after the first `since` messages.
-    pub(super) async fn end_of(&self, job: &Job, since: usize) -> Result<End> {
+    pub(crate) async fn end_of(&self, job: &Job, since: usize) -> Result<End> {
         let what = format!("an answer to {job}");
         let end = |heard: &[Message]| ends(heard.get(since..).unwrap_or_default(), job).next();
         self.client.until(&what, ANSWER_LIMIT, end).await
     }
 
     /// Sends `job` and waits for its end.
-    pub(super) async fn done(&self, job: &Job) -> Result<End> {
+    pub(crate) async fn done(&self, job: &Job) -> Result<End> {
         let since = self.count();
         self.send(job).await?;
         self.end_of(job, since).await
     }
 
+    /// What was heard of `job`, and when: its end, or that it is pending.
+    pub(crate) fn answers_to(&self, job: &Job) -> Vec<(u64, Option<End>)> {
+        let heard = self.client.heard_since(0);
+        heard.iter().filter_map(|message| Some((message.at, word(message, job)?))).collect()
+    }
+
     /// Whether `job` has had an end.
-    pub(super) fn has_end(&self, job: &Job) -> bool {
+    pub(crate) fn has_end(&self, job: &Job) -> bool {
         ends(&self.client.heard_since(0), job).next().is_some()
     }
 
     /// How many messages were heard.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.client.count()
     }
 
     /// Makes sure that what was heard of `job` has the contract's order: never `PENDING` after an end, and all ends
     /// alike.
-    pub(super) fn check_order(&self, job: &Job) -> Result<()> {
+    pub(crate) fn check_order(&self, job: &Job) -> Result<()> {
         let heard = self.client.heard_since(0);
         let words: Vec<_> = heard.iter().filter_map(|message| word(message, job)).collect();
         let first = words.iter().position(|word| word.is_some());
@@ -123,14 +151,14 @@ impl Sender {
     }
 
     /// Forgets what was heard.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.client.forget();
     }
 }
 
 impl fmt::Display for Job {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.topic, self.payload)
+        write!(formatter, "{} {}", self.wish.kind(), self.payload)
     }
 }
 

@@ -1,10 +1,10 @@
 //! What must be there: exactly the volumes that were answered `DONE` and not deleted. Looked for in the mount table,
 //! among the loop devices, in the store, in the journal, and below the mount points; any difference is told.
 
-use super::ground::Ground;
-use super::sender::{End, Wish};
+use crate::ground::Ground;
 use crate::machine::{self, Mount};
 use crate::process::text;
+use crate::sender::{End, Wish};
 use crate::wait::success;
 use anyhow::{Context, Result, bail, ensure};
 use dvs_domain::ledger::{AnswerState, Phase};
@@ -32,23 +32,25 @@ const MARKER: &str = "marker";
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Truth {
+pub(crate) struct Truth {
     /// By mount point.
-    pub(super) attached: BTreeMap<PathBuf, Known>,
+    pub(crate) attached: BTreeMap<PathBuf, Known>,
     /// By name.
-    pub(super) unattached: BTreeMap<String, Known>,
+    pub(crate) unattached: BTreeMap<String, Known>,
     /// Mount points over which there is a guard, because their volume is damaged.
-    pub(super) guarded: BTreeSet<PathBuf>,
+    pub(crate) guarded: BTreeSet<PathBuf>,
     /// Mount points where a volume was mounted over a guard when it was mended.
-    pub(super) mended: BTreeSet<PathBuf>,
+    pub(crate) mended: BTreeSet<PathBuf>,
+    /// Whether the journal need not know yet that the last answers have arrived: it learns that with what it records next.
+    pub(crate) answers_may_be_out: bool,
     /// Directories below the mount points that were not made by the agent.
-    pub(super) own_directories: BTreeSet<PathBuf>,
+    pub(crate) own_directories: BTreeSet<PathBuf>,
 }
 
 /// A volume that must be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Known {
-    pub(super) size: u64,
+pub(crate) struct Known {
+    pub(crate) size: u64,
     thick: bool,
     /// Its name, where it was given one.
     name: Option<String>,
@@ -58,21 +60,21 @@ pub(super) struct Known {
 
 /// How much was looked at.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    pub(super) volumes: usize,
-    pub(super) jobs: usize,
+pub(crate) struct Seen {
+    pub(crate) volumes: usize,
+    pub(crate) jobs: usize,
 }
 
 impl Truth {
     /// Notes what `wish` has come to. A volume that was not there before gets a file from its user.
-    pub(super) fn apply(&mut self, wish: &Wish, end: &End, marker: &str) -> Result<()> {
+    pub(crate) fn apply(&mut self, wish: &Wish, end: &End, marker: &str) -> Result<()> {
         if *end != End::Done {
             return Ok(());
         }
         match wish {
             Wish::Create { at, name, size, more } => {
                 let thick = more.contains(&("provision", "thick"));
-                let known = Known { size: *size, thick, name: name.clone(), marker: None };
+                let known = Known::unmarked(*size, thick, name.clone());
                 match (at, name) {
                     (Some(at), _) if !self.attached.contains_key(at) => {
                         self.attached.insert(at.clone(), known);
@@ -97,7 +99,7 @@ impl Truth {
     }
 
     /// Makes sure that the machine has this and nothing else.
-    pub(super) async fn check(&self, ground: &Ground) -> Result<Seen> {
+    pub(crate) async fn check(&self, ground: &Ground) -> Result<Seen> {
         success(SETTLED_WITHIN, async || {
             self.check_machine(ground)?;
             self.check_list(ground)?;
@@ -109,7 +111,7 @@ impl Truth {
     }
 
     /// Looks at the machine once more, where nothing can have changed.
-    pub(super) async fn check_again(&self, ground: &Ground) -> Result<()> {
+    pub(crate) async fn check_again(&self, ground: &Ground) -> Result<()> {
         success(SETTLED_WITHIN, async || self.check_machine(ground)).await
     }
 
@@ -214,7 +216,7 @@ impl Truth {
             .collect();
         found.sort();
         ensure!(found == STATE, "in the state folder {found:?}, expected {STATE:?}");
-        let copy = ground.folder.join("copy-of-journal");
+        let copy = ground.launch.log.with_file_name("copy-of-journal");
         fs::create_dir_all(&copy).context("cannot make a folder for a copy")?;
         fs::copy(state.join("journal"), copy.join("journal")).context("cannot copy the journal")?;
         let remembered = RedbJournal::open(&copy.join("journal"))
@@ -228,11 +230,15 @@ impl Truth {
         let expected: Vec<_> = self.attached.keys().cloned().collect();
         ensure!(points == expected, "the journal attaches at {points:?}, expected {expected:?}");
         let refusals = &remembered.refusals;
-        ensure!(refusals.is_empty(), "refusals wait for an acknowledgement: {refusals:?}");
+        ensure!(
+            self.answers_may_be_out || refusals.is_empty(),
+            "refusals wait for an acknowledgement: {refusals:?}"
+        );
         for record in &remembered.jobs {
             match &record.phase {
                 Phase::Finished(finished)
-                    if finished.answers == AnswerState::Acknowledged && !finished.needs_undo => {}
+                    if !finished.needs_undo
+                        && (self.answers_may_be_out || finished.answers == AnswerState::Acknowledged) => {}
                 unsettled => bail!("the journal has not settled {}: {unsettled:?}", record.key()),
             }
         }
@@ -245,6 +251,11 @@ fn is_guard(mount: &Mount) -> bool {
 }
 
 impl Known {
+    /// A volume of `size` mebibytes into which nobody has written a marker.
+    pub(crate) fn unmarked(size: u64, thick: bool, name: Option<String>) -> Self {
+        Self { size, thick, name, marker: None }
+    }
+
     /// Makes sure that `mount` shows this volume, and gives the name of its folder in the store.
     fn check(&self, mount: &Mount, image: &Path, store: &Path) -> Result<String> {
         let name = image
