@@ -9,7 +9,7 @@ use crate::step::Step;
 use dvs_domain::failure::{BoxError, Failure, FailureCode};
 use dvs_domain::volume::FileSystem;
 use dvs_mountinfo::Mount;
-use rustix::fs::{AtFlags, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, syncfs, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -80,7 +80,9 @@ impl NewMount {
             return Ok(());
         }
         Step::RemoveLostAndFound.begin()?;
-        match unlinkat(&self.directory, "lost+found", AtFlags::REMOVEDIR) {
+        match unlinkat(&self.directory, "lost+found", AtFlags::REMOVEDIR)
+            .and_then(|()| self.sync(*file_system))
+        {
             Ok(()) => Ok(()),
             Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ROFS) => Ok(()),
             Err(errno) => Err(Failure::new(
@@ -90,6 +92,19 @@ impl NewMount {
             .caused_by(errno)
             .at_step(Step::RemoveLostAndFound.name())),
         }
+    }
+
+    /// Makes durable what was removed from the root directory. A loss of power in between can leave an ext2, which has no
+    /// journal, in a state that is not repaired without asking: so all of it is written before anybody relies on it.
+    fn sync(&self, file_system: FileSystem) -> rustix::io::Result<()> {
+        // The descriptor of a new mount only names the directory (O_PATH).
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(&self.directory, ".", flags, Mode::empty())?;
+        if file_system == FileSystem::Ext2 {
+            syncfs(&directory)?;
+        }
+        // This flushes the disk as well, which `syncfs` does not for an ext2.
+        fsync(directory)
     }
 
     /// Moves the mount onto the directory `target`.
