@@ -4,6 +4,7 @@
 mod away;
 mod flood;
 mod order;
+mod power;
 mod support;
 mod troubles;
 
@@ -366,21 +367,6 @@ async fn after_a_reboot_every_volume_is_attached_again_or_guarded() {
     let core = core.crash_and_restart(Limits::default()).await;
     assert_eq!(core.mounts.count(), 1, "one is attached");
     assert_eq!(core.mounts.guarded.lock().unwrap().len(), 1, "the other is guarded");
-}
-
-#[tokio::test]
-async fn a_volume_that_a_full_disk_keeps_from_being_attached_can_be_deleted() {
-    let core = Core::new(Limits::default()).await;
-    core.send(&create("1", "/mnt/a")).await;
-    core.answers_to("1", 2).await;
-    core.mounts.forget_all();
-    core.store.failing_next(dvs_store_fake::Action::Source, FailureCode::NoSpace);
-    let core = core.crash_and_restart(Limits::default()).await;
-    assert_eq!(core.mounts.guarded.lock().unwrap().len(), 1);
-    core.store.failing_next(dvs_store_fake::Action::Source, FailureCode::NoSpace);
-    core.send(&delete("2", "/mnt/a")).await;
-    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
-    assert_nothing_is_left(&core).await;
 }
 
 #[tokio::test]

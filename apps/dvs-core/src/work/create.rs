@@ -28,13 +28,19 @@ impl Worker {
         attempts: &Attempts,
         control: &JobControl,
     ) -> Result<Completed, WorkError> {
-        match self.create(request, attempts, control).await {
-            // What an attempt before the restart has changed is changed by this job.
-            Ok(achieved) => Ok(Completed { changed: true, ..achieved }),
-            Err(stop) => Err(match self.undo(request, attempts).await {
-                Ok(()) => stop,
-                Err(undo) => stop.not_undone(undo, self.intended_volume(request)),
-            }),
+        // What an attempt before the restart has changed is changed by this job.
+        let as_changed = |completed| Completed { changed: true, ..completed };
+        let stop = match self.create(request, attempts, control).await {
+            Ok(completed) => return Ok(as_changed(completed)),
+            Err(stop) => stop,
+        };
+        match self.undo(request, attempts).await {
+            // A loss of power can break a file system that was just made. Nobody has been told of it: it is made anew.
+            Ok(()) if stop.code() == Some(FailureCode::Damaged) => {
+                self.create(request, attempts, control).await.map(as_changed)
+            }
+            Ok(()) => Err(stop),
+            Err(undo) => Err(stop.not_undone(undo, self.intended_volume(request))),
         }
     }
 

@@ -66,9 +66,10 @@ impl Worker {
             match store.source(&id.name).await {
                 Ok(source) => return Ok(Some(Some(source))),
                 Err(failure) if failure.code() == FailureCode::NotFound => return Ok(None),
-                // A delete makes room. What is guarded because there is none needs no source: nothing shows it.
+                // A delete makes room, and needs no sound file system. What is guarded for want of either needs no source:
+                // nothing shows it.
                 Err(failure)
-                    if failure.code() == FailureCode::NoSpace
+                    if matches!(failure.code(), FailureCode::NoSpace | FailureCode::Damaged)
                         && !self.is_something_at(&attachment.mount_point).await? => {}
                 Err(failure) => return Err(failure),
             }

@@ -9,7 +9,7 @@ pub(super) use create::report;
 use super::job_control::JobControl;
 use super::{AttachmentRegistry, StoreRegistry};
 use dvs_domain::attachment::Attachment;
-use dvs_domain::failure::Failure;
+use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{Job, JobKey, JobKind, JobRequest, Maker};
 use dvs_domain::ledger::{Attempt, Event, Outcome};
 use dvs_domain::mount_point::MountPoint;
@@ -88,6 +88,16 @@ impl WorkError {
             Self::Failed(failure)
         } else {
             Self::NotUndone(failure, Some(volume.clone()))
+        }
+    }
+
+    /// Why a step failed, if one did.
+    fn code(&self) -> Option<FailureCode> {
+        match self {
+            Self::Failed(failure) | Self::FailedLate(failure, _) | Self::NotUndone(failure, _) => {
+                Some(failure.code())
+            }
+            Self::Abandoned { .. } => None,
         }
     }
 
