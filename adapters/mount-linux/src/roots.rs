@@ -40,9 +40,6 @@ impl Roots {
             Some(Resolved::To(path)) => {
                 let below = mount_point.as_str()[root.as_str().len()..].trim_start_matches('/');
                 refuse_own_place(mount_point, &path.join(below))?;
-                if mount_point == root && path.parent().is_none() {
-                    return Err(unusable(root, "it leads to the root of the host"));
-                }
                 Ok(Location::new(mount_point, root, path))
             }
             Some(Resolved::Unusable(why)) => Err(unusable(root, why)),
@@ -66,7 +63,8 @@ fn unusable(root: &MountPoint, why: &str) -> Failure {
         .with_hint("mend the root, then start the agent again")
 }
 
-/// A root that is a link may lead where no job may mount, which the text of the path does not show.
+/// A root that is a link may lead where no job may mount, also to the root of the host, which the text of the path does
+/// not show.
 fn refuse_own_place(mount_point: &MountPoint, resolved: &Path) -> Result<(), Failure> {
     let own = Path::new(AllowedRoots::OWN);
     if resolved.starts_with(own) || own.starts_with(resolved) {
