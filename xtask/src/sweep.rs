@@ -74,7 +74,7 @@ fn sweep() -> Result<()> {
     let user = fs::metadata("/proc/self").context("cannot read /proc/self")?.uid();
     end_processes(user)?;
     remove_containers()?;
-    kernel::release(|path| is_ours(path, user))?;
+    kernel::release(|path| is_ours(path, user) || is_lost_disk(path))?;
     for base in bases() {
         for folder in our_folders(&base, user)? {
             println!("removing what an earlier run left: {}", folder.display());
@@ -119,6 +119,11 @@ fn is_ours(path: &Path, user: u32) -> bool {
     // A folder that is gone already can't be asked whose it was; its name is what is left.
     our_folder(path)
         .is_some_and(|folder| fs::symlink_metadata(folder).map_or(true, |found| found.uid() == user))
+}
+
+/// Whether a loop device is bound to a disk of a power cut whose process has ended: its file is on no file system any more.
+fn is_lost_disk(path: &Path) -> bool {
+    path.parent() == Some(Path::new("/")) && path.to_string_lossy().starts_with("/dvs-powercut-disk-")
 }
 
 /// The folder of ours that `path` is or lies in, judged by its name alone.

@@ -1,8 +1,18 @@
 //! What a sender did and was told, with the time of each, and what of that it knew at a moment.
 
-use super::player::Place;
 use crate::sender::{End, Job, Wish};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where jobs must not mount.
+pub(super) const REFUSED: &str = "/etc/volume";
+
+/// Where a sender has volumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: Option<PathBuf>,
+    pub(super) name: Option<String>,
+}
 
 /// A volume, as its user knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +82,7 @@ impl Knowledge {
     /// What `job` must come to.
     pub(super) fn expected(&self, place: usize, job: &Job) -> End {
         match &job.wish {
-            Wish::Create { at: Some(at), .. } if Place::is_refused(at) => {
+            Wish::Create { at: Some(at), .. } if at == Path::new(REFUSED) => {
                 End::Failed("forbidden-path".to_owned())
             }
             Wish::Create { size, .. }

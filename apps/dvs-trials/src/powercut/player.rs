@@ -1,6 +1,6 @@
 //! Who sends jobs while the disk records, and writes into the volumes.
 
-use super::history::{Event, History, Knowledge};
+use super::history::{Event, History, Knowledge, Place, REFUSED};
 use crate::clock;
 use crate::ground::Ground;
 use crate::process::text;
@@ -12,8 +12,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Where jobs must not mount.
-const REFUSED: &str = "/etc/volume";
 const SIZE: u64 = 8;
 const OTHER_SIZE: u64 = 9;
 /// How much is written into a file, in bytes.
@@ -23,13 +21,6 @@ const FILE_BYTES: usize = 6000;
 const KINDS: [&[(&str, &str)]; 4] =
     [&[], &[("fs", "ext2")], &[("provision", "thick")], &[("fs", "ext2"), ("provision", "thick")]];
 
-/// Where a sender has volumes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) at: Option<PathBuf>,
-    pub(super) name: Option<String>,
-}
-
 /// See the module.
 pub(super) struct Player {
     pub(super) sender: Sender,
@@ -37,12 +28,6 @@ pub(super) struct Player {
     pub(super) history: History,
     random: Random,
     files: u64,
-}
-
-impl Place {
-    pub(super) fn is_refused(at: &Path) -> bool {
-        at == Path::new(REFUSED)
-    }
 }
 
 impl Player {

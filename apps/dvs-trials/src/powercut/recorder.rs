@@ -48,6 +48,11 @@ impl Recorder {
         Ok(Self { process, orders, replies, folder: folder.to_owned() })
     }
 
+    /// Where the disks are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where the kernel has `disk`.
     pub(super) fn path(&self, disk: DiskId) -> PathBuf {
         self.folder.join(format!("{PREFIX}{}", disk.0))

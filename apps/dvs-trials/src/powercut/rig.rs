@@ -8,12 +8,14 @@ use super::player::Player;
 use super::recorder::{DiskId, LogEntry, Recorder};
 use crate::broker::Mosquitto;
 use crate::ground::{Ground, Stage};
+use crate::machine;
+use crate::process::text;
 use crate::random::Random;
 use crate::scratch::Scratch;
 use crate::truth::{Known, Truth};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How many send at once.
 const SENDERS: usize = 3;
@@ -154,6 +156,16 @@ impl Rig {
             self.log.clone(),
         )
         .await
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // A run that was broken off has left a disk mounted. Nothing of it may outlive the process that keeps the disks.
+        let _ = machine::release_below(&self.point);
+        for found in machine::loops_below(self.recorder.folder()).unwrap_or_default() {
+            let _ = text("losetup", [Path::new("-d"), &found.device]);
+        }
     }
 }
 

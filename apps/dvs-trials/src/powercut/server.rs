@@ -18,8 +18,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// How the files are called, before their number.
-pub(super) const PREFIX: &str = "disk-";
+/// How the files are called, before their number. `cargo xtask` knows them by it: of a device whose disk has gone with its
+/// process, the kernel tells nothing else.
+pub(super) const PREFIX: &str = "dvs-powercut-disk-";
 /// The inode of disk 0. A number is never used again: the kernel keeps what it knows of an inode.
 const FIRST_INODE: u64 = 2;
 /// How long the kernel may keep what it was told of a file, which never changes.
