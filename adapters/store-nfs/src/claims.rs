@@ -29,6 +29,8 @@ pub(crate) async fn enter(export: &Export, name: &VolumeName) -> Result<(), Prob
         Err(ClientError { fault: Fault::NotFound, .. }) => return Err(destroyed().into()),
         written => written.at(step)?,
     }
+    let is_found_again =
+        |state| matches!(state, VolumeState::Sound(again) if again.metadata == sound.metadata);
     let refused = match locked_by(export, &sound.metadata, step).await? {
         // This node is not destroying the volume, which would occupy its lane: an earlier attempt was cut off.
         Some(node) if node == own.id.as_str() => {
@@ -38,21 +40,13 @@ pub(crate) async fn enter(export: &Export, name: &VolumeName) -> Result<(), Prob
         }
         Some(node) => export.session.being_destroyed(name, &node).at_step(step),
         // A destroy removes its lock last, when the name leads elsewhere already.
-        None if is_still(export, name, &sound.metadata).await? => return Ok(()),
+        None if is_found_again(volume_state::find(export, name).await?) => return Ok(()),
         None => destroyed(),
     };
     if !is_claimed {
         export.remove_file(&sound.metadata, &claim).await.at("withdraw the claim")?;
     }
     Err(refused.into())
-}
-
-/// Whether `name` still leads to this metadata folder.
-async fn is_still(export: &Export, name: &VolumeName, metadata: &Handle) -> Result<bool, Problem> {
-    Ok(match volume_state::find(export, name).await? {
-        VolumeState::Sound(sound) => sound.metadata == *metadata,
-        VolumeState::Absent | VolumeState::Damaged(_) => false,
-    })
 }
 
 /// Withdraws this node's claim on `name`, which it has detached.

@@ -26,8 +26,8 @@ pub(crate) async fn create(export: &Export, volume: &Volume) -> Result<Created, 
     settings::check_owner(volume.spec.uid, volume.spec.gid)?;
     let temporary = Temporary::new(Purpose::Create, &session.node.id, &volume.spec.id.name);
     match make(export, &temporary, volume).await {
-        Ok(Made::New) => Ok(Created::New(None)),
-        Ok(Made::NameIsTaken) => {
+        Ok(true) => Ok(Created::New(None)),
+        Ok(false) => {
             if remove_staged(export, &temporary).await.is_err() {
                 session.note_leftover(); // Nobody sees it: the janitor removes it.
             }
@@ -37,12 +37,8 @@ pub(crate) async fn create(export: &Export, volume: &Volume) -> Result<Created, 
     }
 }
 
-enum Made {
-    New,
-    NameIsTaken,
-}
-
-async fn make(export: &Export, temporary: &Temporary, volume: &Volume) -> Result<Made, Problem> {
+/// Makes the volume; false if its name is taken.
+async fn make(export: &Export, temporary: &Temporary, volume: &Volume) -> Result<bool, Problem> {
     let spec = &volume.spec;
     let staged = temporary.name();
     let owner = Owner { uid: spec.uid, gid: spec.gid, mode: spec.mode.bits() };
@@ -61,13 +57,13 @@ async fn make(export: &Export, temporary: &Temporary, volume: &Volume) -> Result
             ..
         }) => {
             if !is_published(export, &name, temporary).await? {
-                return Ok(Made::NameIsTaken);
+                return Ok(false);
             }
         }
         Err(error) => return Err(error).at(PUBLISH),
     }
     put_in_place(export, &staged, &name).await?;
-    Ok(Made::New)
+    Ok(true)
 }
 
 async fn stage(
@@ -138,8 +134,8 @@ async fn after_failure(export: &Export, temporary: &Temporary, problem: Problem)
         return Err(problem);
     }
     match finish_or_remove(&export.undoing(), temporary).await {
-        Ok(Ended::Completed) => Ok(Created::New(None)),
-        Ok(Ended::Removed) => Err(problem),
+        Ok(true) => Ok(Created::New(None)),
+        Ok(false) => Err(problem),
         Err(undo) => {
             session.note_leftover();
             Err(session.failure(problem).undo_failed(session.failure(undo)).into())
@@ -147,13 +143,9 @@ async fn after_failure(export: &Export, temporary: &Temporary, problem: Problem)
     }
 }
 
-pub(crate) enum Ended {
-    Completed,
-    Removed,
-}
-
-/// Brings an unfinished create to an end: a volume that was published is completed, everything else is removed.
-pub(crate) async fn finish_or_remove(export: &Export, temporary: &Temporary) -> Result<Ended, Problem> {
+/// Brings an unfinished create to an end: a volume that was published is completed, everything else is removed. Tells
+/// whether it was published.
+pub(crate) async fn finish_or_remove(export: &Export, temporary: &Temporary) -> Result<bool, Problem> {
     let (name, staged) = (layout::volume(&temporary.volume), temporary.name());
     // The record first: a publishing rename that the server executes late finds nothing then.
     removal::remove_tree(export, &export.metadata, &staged, CLEAN_UP).await?;
@@ -162,7 +154,7 @@ pub(crate) async fn finish_or_remove(export: &Export, temporary: &Temporary) -> 
         put_in_place(export, &staged, &name).await?;
     }
     remove_staged(export, temporary).await?;
-    Ok(if is_published { Ended::Completed } else { Ended::Removed })
+    Ok(is_published)
 }
 
 async fn remove_staged(export: &Export, temporary: &Temporary) -> Result<(), Problem> {

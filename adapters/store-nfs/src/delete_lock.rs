@@ -18,10 +18,9 @@ const TRIES_MAX: usize = 3;
 
 /// Locks the volume, unless another node destroys it or has it attached. Fails without leaving a lock.
 pub(crate) async fn lock(export: &Export, sound: &Sound) -> Result<(), Problem> {
-    match lock_and_check(export, sound.name(), &sound.metadata).await {
-        Ok(()) => Ok(()),
-        Err(problem) => Err(unlock_after(export, sound, problem).await),
-    }
+    let locked = lock_and_check(export, sound.name(), &sound.metadata).await;
+    let Err(problem) = locked else { return Ok(()) };
+    Err(unlock_after(export, sound, problem).await)
 }
 
 async fn lock_and_check(export: &Export, name: &VolumeName, metadata: &Handle) -> Result<(), Problem> {

@@ -45,18 +45,12 @@ use std::sync::{Arc, OnceLock};
 use url::Url;
 use volume_state::VolumeState;
 
-/// Checks that `url` configures a store. Contacts nobody.
-///
-/// # Errors
-/// `bad-request`, saying what is wrong with it.
+/// Refuses a `url` that configures no store, with `bad-request`. Contacts nobody.
 pub fn check_url(url: &Url) -> Result<(), Failure> {
     Settings::parse(url).map(drop)
 }
 
 /// The total and free bytes of the export at `url`. Changes nothing there.
-///
-/// # Errors
-/// `bad-request` for a URL that configures no store, `store-unavailable` when the export cannot be reached.
 pub async fn room(name: &StoreName, url: &Url) -> Result<(u64, u64), Failure> {
     let settings = Settings::parse(url)?;
     let client = Arc::new(client::Client::new(&settings)).calls(settings.timeout);
@@ -74,10 +68,7 @@ pub struct NfsStore {
 
 impl NfsStore {
     /// The store that `url` configures (`nfs://host/export/path?uid=1000&gid=1000`, also `mode`, `ro`, `timeout`,
-    /// `mountport`, and a port). The first operation contacts the server.
-    ///
-    /// # Errors
-    /// `bad-request` for an invalid URL.
+    /// `mountport`, and a port). Refuses another one with `bad-request`. The first operation contacts the server.
     pub fn open(name: StoreName, url: &Url, node: ThisNode) -> Result<Self, Failure> {
         let session = Arc::new(Session::new(name, Settings::parse(url)?, node));
         Ok(Self { session, cache: ListCache::default(), janitor: OnceLock::new() })

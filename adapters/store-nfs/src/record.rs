@@ -1,11 +1,11 @@
 //! The record of a volume: JSON with a version and a checksum, twice in one file, in blocks of their own. One copy is
-//! enough to know the volume. And what the implementation before this one wrote, as far as it says what a volume is.
+//! enough to know the volume. And the record of vSphere Integrated Containers, as far as it tells what a volume is.
 
 use crate::layout::{Purpose, Temporary};
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{JobKey, JobKind, Maker};
-use dvs_domain::names::{AttemptId, JobId, SenderId, StoreName, VolumeName};
+use dvs_domain::names::{AttemptId, JobId, SenderId, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::Timestamp;
 use dvs_domain::volume::{Mode, Volume, VolumeId, VolumeSpec};
@@ -22,7 +22,6 @@ pub(crate) const RECORD_BYTES_MAX: u32 = 16 * 1024;
 /// What the earlier implementation makes where nothing is asked, in mebibytes.
 const LEGACY_MEBIBYTES_DEFAULT: u64 = 1024;
 
-/// What is known of a volume by its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) volume: Volume,
@@ -46,16 +45,14 @@ struct RecordJson {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct VolumeJson {
+struct VolumeJson {
     store: String,
-    pub(crate) name: String,
+    name: String,
     mebibytes: u64,
     uid: u32,
     gid: u32,
     mode: String,
-    /// Always there in a record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    made_as: Option<String>,
+    made_as: String,
     made_by: Option<JobJson>,
     made_at_milliseconds: u64,
 }
@@ -72,7 +69,24 @@ struct JobJson {
 
 /// What is written for `volume`, whose directory is made as `made_as`.
 pub(crate) fn encode(volume: &Volume, made_as: &Temporary) -> Result<Vec<u8>, Failure> {
-    let volume = VolumeJson { made_as: Some(made_as.to_string()), ..VolumeJson::of(volume) };
+    let spec = &volume.spec;
+    let made_by = volume.made_by.as_ref().map(|Maker { job, attempt }| JobJson {
+        sender: job.sender.as_str().to_owned(),
+        kind: job.kind.as_str().to_owned(),
+        id: job.id.as_str().to_owned(),
+        attempt: attempt.as_ref().map(|id| id.as_str().to_owned()),
+    });
+    let volume = VolumeJson {
+        store: spec.id.store.as_str().to_owned(),
+        name: spec.id.name.as_str().to_owned(),
+        mebibytes: spec.size.mebibytes(),
+        uid: spec.uid,
+        gid: spec.gid,
+        mode: spec.mode.to_string(),
+        made_as: made_as.to_string(),
+        made_by,
+        made_at_milliseconds: volume.made_at.0,
+    };
     let sha256 = checksum(&volume).map_err(cannot_encode)?;
     let copy = serde_json::to_vec_pretty(&RecordJson { version: VERSION, volume, sha256 });
     let mut copy = copy.map_err(cannot_encode)?;
@@ -81,45 +95,6 @@ pub(crate) fn encode(volume: &Volume, made_as: &Temporary) -> Result<Vec<u8>, Fa
     bytes.resize(COPY_BYTES.max(copy.len()), b'\n');
     bytes.extend(copy);
     Ok(bytes)
-}
-
-impl VolumeJson {
-    /// What is said of `volume`, whatever its directory was made as.
-    pub(crate) fn of(volume: &Volume) -> Self {
-        let spec = &volume.spec;
-        let made_by = volume.made_by.as_ref().map(|Maker { job, attempt }| JobJson {
-            sender: job.sender.as_str().to_owned(),
-            kind: job.kind.as_str().to_owned(),
-            id: job.id.as_str().to_owned(),
-            attempt: attempt.as_ref().map(|id| id.as_str().to_owned()),
-        });
-        Self {
-            store: spec.id.store.as_str().to_owned(),
-            name: spec.id.name.as_str().to_owned(),
-            mebibytes: spec.size.mebibytes(),
-            uid: spec.uid,
-            gid: spec.gid,
-            mode: spec.mode.to_string(),
-            made_as: None,
-            made_by,
-            made_at_milliseconds: volume.made_at.0,
-        }
-    }
-
-    /// The volume that it is said of. The store's name is the one that it is configured under now.
-    pub(crate) fn typed(self, store: &StoreName) -> Result<Volume, Failure> {
-        let spec = VolumeSpec {
-            id: VolumeId { store: store.clone(), name: VolumeName::new(self.name)? },
-            size: VolumeSize::from_mebibytes(self.mebibytes)?,
-            file_system: None,
-            uid: self.uid,
-            gid: self.gid,
-            mode: Mode::parse(&self.mode)?,
-            provision: None,
-        };
-        let made_by = self.made_by.map(typed_job).transpose()?;
-        Ok(Volume { spec, made_by, made_at: Timestamp(self.made_at_milliseconds) })
-    }
 }
 
 /// The volume that `bytes` record, if one of the copies is whole and about `id`; else what is wrong. The store's name
@@ -146,13 +121,26 @@ fn decode_copy(bytes: &[u8], id: &VolumeId) -> Result<Record, String> {
         return Err(format!("is of volume `{}`", record.volume.name));
     }
     // Somebody else's directory must not get the name of this volume.
-    let said = record.volume.made_as.as_deref().unwrap_or_default();
-    let made_as = Temporary::parse(said)
+    let made_as = Temporary::parse(&record.volume.made_as)
         .filter(|made_as| made_as.purpose == Purpose::Create && made_as.volume == id.name)
-        .ok_or_else(|| format!("says that it was made as `{}`", said.escape_debug()))?;
-    let volume = record.volume.typed(&id.store);
-    let volume = volume.map_err(|failure| format!("has a value that cannot be: {failure}"))?;
+        .ok_or_else(|| format!("names the directory `{}`", record.volume.made_as.escape_debug()))?;
+    let volume = typed(record.volume, id);
+    let volume = volume.map_err(|failure| format!("has an invalid value: {failure}"))?;
     Ok(Record { volume, made_as })
+}
+
+fn typed(json: VolumeJson, id: &VolumeId) -> Result<Volume, Failure> {
+    let spec = VolumeSpec {
+        id: id.clone(),
+        size: VolumeSize::from_mebibytes(json.mebibytes)?,
+        file_system: None,
+        uid: json.uid,
+        gid: json.gid,
+        mode: Mode::parse(&json.mode)?,
+        provision: None,
+    };
+    let made_by = json.made_by.map(typed_job).transpose()?;
+    Ok(Volume { spec, made_by, made_at: Timestamp(json.made_at_milliseconds) })
 }
 
 fn typed_job(job: JobJson) -> Result<Maker, Failure> {

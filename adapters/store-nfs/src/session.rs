@@ -31,7 +31,6 @@ pub struct ThisNode {
     pub name: String,
 }
 
-/// One store.
 pub(crate) struct Session {
     pub(crate) name: StoreName,
     pub(crate) settings: Settings,

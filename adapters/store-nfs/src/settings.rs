@@ -20,7 +20,6 @@ const ID_MAX: u32 = u32::MAX - 1;
 /// The longest path that the mount protocol takes.
 const PATH_BYTES_MAX: usize = 1024;
 
-/// The configuration of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// A name, or an address without brackets.

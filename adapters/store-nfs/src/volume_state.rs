@@ -35,7 +35,6 @@ pub(crate) struct Sound {
     pub(crate) directory: DirectoryState,
 }
 
-/// Where the directory of a volume is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectoryState {
     InPlace,
@@ -69,10 +68,7 @@ impl VolumeState {
         }
     }
 
-    /// The volume, or `None` if there is none.
-    ///
-    /// # Errors
-    /// `damaged`.
+    /// The volume, or `None` if there is none. Refuses a damaged one.
     pub(crate) fn into_sound(self, export: &Export, name: &VolumeName) -> Result<Option<Sound>, Failure> {
         match self {
             Self::Absent => Ok(None),

@@ -23,7 +23,6 @@ const FILE_MODE: u32 = 0o644;
 /// Mode of the directories that the store makes for itself.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// The client of one export.
 pub(crate) struct Client {
     connections: Connections,
     /// The owner of what the store makes for itself.

@@ -23,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// How many calls run in parallel.
 pub(crate) const CONNECTIONS_MAX: usize = 8;
+const CONNECT: &str = "connect";
 /// Pause before a call is repeated that the server postponed (`NFS3ERR_JUKEBOX`); doubled each time.
 const WAIT_MILLISECONDS_FIRST: u64 = 50;
 const WAIT_MILLISECONDS_MAX: u64 = 500;
@@ -47,7 +48,6 @@ pub(crate) struct Connections {
     slots: Semaphore,
 }
 
-/// An idle connection.
 struct Connection {
     identity: Identity,
     contact: Arc<Contact>,
@@ -78,7 +78,7 @@ impl Connections {
 
     /// The server's address and the handle of the export.
     pub(crate) async fn contact(&self, deadline: Instant) -> Result<Arc<Contact>, ClientError> {
-        let late = |_| ClientError { call: "connect", fault: Fault::Timeout };
+        let late = |_| ClientError { call: CONNECT, fault: Fault::Timeout };
         let mut known = timeout_at(deadline, self.contact.lock()).await.map_err(late)?;
         if let Some(contact) = known.as_ref() {
             return Ok(Arc::clone(contact));
@@ -169,7 +169,7 @@ impl Connections {
             let mut connection = self.connection(identity, deadline).await?;
             match timeout_at(deadline, call.call(&mut connection.client)).await {
                 Ok(Ok(reply)) => {
-                    self.idle().push(connection);
+                    self.keep(connection);
                     return Ok(reply);
                 }
                 Ok(Err(RpcError::Io(error))) if again && is_closed(&error) => again = false,
@@ -186,21 +186,11 @@ impl Connections {
                 return Ok(connection);
             }
         }
-        let failed = |fault| ClientError { call: "connect", fault };
-        let stream = match timeout_at(deadline, dial::connect(contact.nfs)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                // It may have another address when it is back.
-                self.forget();
-                return Err(failed(Fault::Unreachable(format!("{}: {error}", contact.nfs))));
-            }
-            Err(_) => {
-                self.forget();
-                return Err(failed(Fault::Timeout));
-            }
-        };
-        let system = |error: io::Error| failed(Fault::Unreachable(error.to_string()));
-        let (stream, twin) = twin(stream).map_err(system)?;
+        // The server may have another address when it is back.
+        let stream = dial::connect(contact.nfs, CONNECT, deadline).await.inspect_err(|_| self.forget())?;
+        let failed = |error: io::Error| Fault::Unreachable(error.to_string());
+        let (stream, twin) =
+            twin(stream).map_err(|error| ClientError { call: CONNECT, fault: failed(error) })?;
         let client =
             RpcClient::new_with_auth(Framed::new(stream), self.credential(identity), opaque_auth::default());
         Ok(Connection { identity, contact, client, stream: twin })
@@ -208,17 +198,17 @@ impl Connections {
 
     fn take_idle(&self, identity: Identity) -> Option<Connection> {
         let mut idle = self.idle();
-        let at = idle.iter().rposition(|connection| connection.identity == identity);
-        // If the pool is full of connections of the other identity, one of them is closed.
-        match at {
-            Some(at) => Some(idle.swap_remove(at)),
-            None => {
-                if CONNECTIONS_MAX <= idle.len() {
-                    idle.swap_remove(0);
-                }
-                None
-            }
+        let at = idle.iter().rposition(|connection| connection.identity == identity)?;
+        Some(idle.swap_remove(at))
+    }
+
+    /// Keeps an idle connection. If there are too many, the oldest is closed.
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle();
+        if CONNECTIONS_MAX <= idle.len() {
+            idle.remove(0);
         }
+        idle.push(connection);
     }
 
     fn credential(&self, identity: Identity) -> opaque_auth<'static> {
@@ -226,13 +216,8 @@ impl Connections {
             Identity::Owner => (self.settings.uid, self.settings.gid),
             Identity::Root => (0, 0),
         };
-        opaque_auth::auth_unix(&auth_unix {
-            stamp: 0,
-            machinename: Opaque::borrowed(b"dvs"),
-            uid,
-            gid,
-            gids: Vec::new(),
-        })
+        let machinename = Opaque::borrowed(b"dvs");
+        opaque_auth::auth_unix(&auth_unix { machinename, uid, gid, ..auth_unix::default() })
     }
 
     fn root_directories(&self) -> MutexGuard<'_, HashSet<Handle>> {

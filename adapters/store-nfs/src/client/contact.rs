@@ -1,7 +1,7 @@
 //! The first contact with a server: its addresses, the ports of its services, and the handle of the export.
 
 use super::dial;
-use super::error::{ClientError, Fault, is_closed};
+use super::error::{ClientError, Fault};
 use super::framed::Framed;
 use super::types::Handle;
 use crate::settings::Settings;
@@ -12,7 +12,6 @@ use nfs3_client::nfs3_types::{nfs3, portmap};
 use nfs3_client::{MountClient, MountError, PortmapError, PortmapperClient};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 const PORTMAPPER: u16 = 111;
@@ -74,7 +73,7 @@ async fn ask_for_port(
     deadline: Instant,
 ) -> Result<u16, ClientError> {
     let call = "ask the portmapper";
-    let stream = connect(SocketAddr::new(address, PORTMAPPER), call, deadline).await?;
+    let stream = dial::connect(SocketAddr::new(address, PORTMAPPER), call, deadline).await?;
     let mut portmapper = PortmapperClient::new(Framed::new(stream));
     let asked = timeout_at(deadline, portmapper.getport(program, version, portmap::IPPROTO_TCP)).await;
     let fault = match asked {
@@ -96,7 +95,7 @@ async fn mount_export(
     deadline: Instant,
 ) -> Result<Handle, ClientError> {
     let call = "ask for the export";
-    let stream = connect(service, call, deadline).await?;
+    let stream = dial::connect(service, call, deadline).await?;
     let root =
         opaque_auth::auth_unix(&auth_unix { machinename: Opaque::borrowed(b"dvs"), ..auth_unix::default() });
     let mut client = MountClient::new_with_auth(Framed::new(stream), root, opaque_auth::default());
@@ -120,20 +119,5 @@ fn denied(why: mountstat3, path: &str) -> String {
             format!("the server does not export `{path}` to this node")
         }
         other => format!("the server does not export `{path}`: {other}"),
-    }
-}
-
-async fn connect(
-    service: SocketAddr,
-    call: &'static str,
-    deadline: Instant,
-) -> Result<TcpStream, ClientError> {
-    match timeout_at(deadline, dial::connect(service)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if is_closed(&error) => {
-            Err(ClientError { call, fault: Fault::Unreachable(format!("{service} closed the connection")) })
-        }
-        Ok(Err(error)) => Err(ClientError { call, fault: Fault::Unreachable(format!("{service}: {error}")) }),
-        Err(_) => Err(ClientError { call, fault: Fault::Timeout }),
     }
 }

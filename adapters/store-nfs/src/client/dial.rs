@@ -1,9 +1,11 @@
 //! Resolves names and connects, from a source port below 1024 where this process may use one: many servers require it.
 
+use super::error::{ClientError, Fault};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
 
 /// The privileged source ports, without those of well-known services.
 const PRIVILEGED_FIRST: u16 = 665;
@@ -27,7 +29,20 @@ pub(crate) async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    call: &'static str,
+    deadline: Instant,
+) -> Result<TcpStream, ClientError> {
+    let fault = match timeout_at(deadline, dial(address)).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => Fault::Unreachable(format!("{address}: {error}")),
+        Err(_) => Fault::Timeout,
+    };
+    Err(ClientError { call, fault })
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     if rustix::process::geteuid().is_root() {
         let first = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         for offset in 0..PRIVILEGED_TRIES {

@@ -43,14 +43,11 @@ const LISTED_PLUS: &[Part] = &[
     Bytes(4),
 ];
 
-/// What follows the status.
-struct Shape {
-    good: &'static [Part],
-    bad: &'static [Part],
-}
+type Parts = &'static [Part];
 
-fn shape(program: u32, procedure: u32) -> Option<Shape> {
-    let shape = |good, bad| Some(Shape { good, bad });
+/// What follows the status in the reply of a procedure, if it succeeds and if it fails.
+fn shape(program: u32, procedure: u32) -> Option<(Parts, Parts)> {
+    let shape = |good: Parts, bad: Parts| Some((good, bad));
     match (program, procedure) {
         (NFS, 1) => shape(&[ATTRIBUTES], &[]),
         (NFS, 2 | 12 | 13) => shape(&CHANGE, &CHANGE),
@@ -92,8 +89,9 @@ pub(crate) fn check(reply: &[u8], program: u32, procedure: u32) -> Result<(), St
         rest.part(&Bytes(4))?;
         return rest.end_within(0);
     }
-    let shape = shape(program, procedure).ok_or_else(|| format!("procedure {procedure} is not in use"))?;
-    let parts = if rest.number()? == 0 { shape.good } else { shape.bad };
+    let (good, bad) =
+        shape(program, procedure).ok_or_else(|| format!("procedure {procedure} is not in use"))?;
+    let parts = if rest.number()? == 0 { good } else { bad };
     parts.iter().try_for_each(|part| rest.part(part))?;
     rest.end_within(0)
 }

@@ -4,7 +4,6 @@ use super::error::{ClientError, Fault};
 use std::fmt;
 use std::sync::Arc;
 
-/// A name in a directory.
 pub(crate) type Place<'a> = (&'a Handle, &'a Name);
 
 /// One component of a path: never empty, `.` or `..`, without `/` and NUL. A server may resolve `../x` if it is sent.

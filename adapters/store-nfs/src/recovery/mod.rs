@@ -82,9 +82,7 @@ async fn leftovers_of(export: &Export, node: &NodeId) -> Result<BTreeSet<Tempora
 /// Brings what was being made or removed to an end: forwards if it was decided, else backwards.
 async fn recover(export: &Export, temporary: &Temporary) -> Result<(), Problem> {
     match temporary.purpose {
-        Purpose::Create => {
-            let _ended = create::finish_or_remove(export, temporary).await?;
-        }
+        Purpose::Create => create::finish_or_remove(export, temporary).await.map(drop)?,
         Purpose::Destroy => destroys::recover(export, temporary).await?,
     }
     tracing::info!(store = %export.session.name, leftover = %temporary, "recovered");

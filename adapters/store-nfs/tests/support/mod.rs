@@ -40,9 +40,9 @@ impl Ground {
         Self { folder, server }
     }
 
-    /// The store as node `number` has it.
+    /// The store as node `number` has it. Its limit is one that a slow machine does not exceed.
     pub(crate) fn store(&self, number: u8) -> NfsStore {
-        self.store_with(number, "")
+        self.store_with(number, "timeout=60")
     }
 
     pub(crate) fn store_with(&self, number: u8, options: &str) -> NfsStore {
