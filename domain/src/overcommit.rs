@@ -1,12 +1,12 @@
-//! How much a store may promise: thin volumes against its over-commit, thick ones against what is free.
+//! How much a store may admit: thin volumes against its over-commit, thick ones against what is free.
 
 use crate::failure::{Failure, FailureCode};
 use crate::size::VolumeSize;
 use crate::volume::Provision;
 
-/// What a store has and what it has promised, in bytes.
+/// The space of a store, and what its volumes were promised of it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Capacity {
     /// Free in the file system below, for the store to use.
     pub free_bytes: u64,
     /// Taken by the store's volumes so far: what `du` shows.
@@ -50,7 +50,7 @@ impl OvercommitRatio {
     }
 }
 
-impl Room {
+impl Capacity {
     /// Whether a volume of `size` fits.
     ///
     /// # Errors
@@ -91,10 +91,11 @@ mod tests {
 
     #[test]
     fn thin_is_held_against_the_over_commit_and_thick_against_what_is_free() {
-        let room = Room { free_bytes: 100 * MIB, allocated_bytes: 20 * MIB, promised_bytes: 140 * MIB };
+        let capacity =
+            Capacity { free_bytes: 100 * MIB, allocated_bytes: 20 * MIB, promised_bytes: 140 * MIB };
         let admits = |mebibytes, provision, ratio: &str| {
             let size = VolumeSize::from_mebibytes(mebibytes).unwrap();
-            match room.admit(size, provision, OvercommitRatio::parse(ratio).unwrap()) {
+            match capacity.admit(size, provision, OvercommitRatio::parse(ratio).unwrap()) {
                 Ok(()) => true,
                 Err(refused) => {
                     assert_eq!(refused.code(), FailureCode::NoSpace);

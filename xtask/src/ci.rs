@@ -10,7 +10,7 @@ use crate::counts::Tests;
 use crate::e2e::{self, Report};
 use crate::report::{Step, failed, list, unexcused, verdict};
 use crate::workspace::Workspace;
-use crate::{crash, machine, run, sim, tidy};
+use crate::{crash, machine, new_store, run, sim, tidy};
 
 /// Their tests are run by the step that prepares a broker for them.
 const FEATURES: &str = "dvs-features";
@@ -63,6 +63,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         crashes = crash::in_the_gate(workspace)?;
         Ok(())
     });
+    gate.step("new store", || new_store::run(workspace));
     Ok(gate.close(&tests, &report, &simulated, &crashes))
 }
 

@@ -14,6 +14,7 @@ mod image;
 mod kernel;
 mod machine;
 mod mutants;
+mod new_store;
 mod powercut;
 mod report;
 mod run;
@@ -70,6 +71,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Changes the domain and the core in small ways, and lists the changes that no test notices
     Mutants(mutants::Options),
+    /// Follows the README's list of how to add a store, in a copy, and tries the store
+    NewStore,
     /// Checks the house rules that no compiler knows
     Tidy,
 }
@@ -96,6 +99,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Sim { arguments } => sim::command(&workspace, &arguments),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Mutants(options) => mutants::command(&workspace, &options),
+        Command::NewStore => new_store::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::command(&workspace),
     }
 }

@@ -25,6 +25,16 @@ impl Workspace {
         Ok(Self { metadata })
     }
 
+    /// The workspace in `folder`. Writes down in its lock file which crates it has.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        let manifest = folder.join("Cargo.toml");
+        let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec();
+        Ok(Self {
+            metadata: metadata
+                .with_context(|| format!("cannot read the workspace in {}", folder.display()))?,
+        })
+    }
+
     /// The folder of the root manifest.
     pub(crate) fn root(&self) -> &Path {
         self.metadata.workspace_root.as_std_path()

@@ -4,7 +4,7 @@
 //! ```text
 //! #[tokio::test(flavor = "multi_thread")]
 //! async fn the_fake_store_keeps_the_promises() {
-//!     dvs_store_contract::all(&FakeBench::default()).await;
+//!     dvs_store_contract::all(&bench).await;
 //! }
 //! ```
 //! Each promise gets a place of its own. A promise that is broken is named, and the others run all the same.
@@ -20,6 +20,7 @@ mod content;
 mod damage;
 mod existence;
 mod failing;
+mod folder;
 mod kit;
 mod reach;
 
@@ -42,7 +43,12 @@ pub use existence::{
     reopening_shows_the_same_volumes, unknown_names_are_not_there, volumes_keep_every_field,
 };
 pub use failing::a_failing_create_leaves_nothing;
-pub use reach::{an_unreachable_place_is_said_to_be_so, an_unreachable_place_works_again_when_it_is_back};
+pub use folder::FolderBench;
+pub use reach::{
+    a_place_that_is_away_at_start_is_neither_made_nor_taken_for_empty, a_shared_store_describes_itself_so,
+    an_unreachable_place_is_unavailable, an_unreachable_place_works_again_when_it_is_back,
+    another_store_in_its_place_is_not_used,
+};
 
 use async_trait::async_trait;
 use dvs_domain::names::VolumeName;
@@ -80,6 +86,12 @@ pub trait Place: Send + Sync {
 
     /// Makes it reachable again.
     async fn make_reachable(&self);
+
+    /// Puts another store, which is empty, where the unreachable one was. Gives false where a store has no such place.
+    async fn put_another(&self) -> bool;
+
+    /// Takes the other store away again.
+    async fn take_another_away(&self);
 
     /// Everything that is there because of volumes: files, loop devices, by any names. The suite only
     /// compares what it was before with what it is after.
@@ -126,8 +138,11 @@ const PROMISES: &[(&str, Promise)] = promises![
     concurrent_creates_and_destroys_of_one_name_agree,
     an_abandoned_create_is_whole_or_nothing,
     a_failing_create_leaves_nothing,
-    an_unreachable_place_is_said_to_be_so,
+    an_unreachable_place_is_unavailable,
     an_unreachable_place_works_again_when_it_is_back,
+    a_place_that_is_away_at_start_is_neither_made_nor_taken_for_empty,
+    another_store_in_its_place_is_not_used,
+    a_shared_store_describes_itself_so,
 ];
 
 /// Tries every promise, each on a place of its own, and prints its name.

@@ -7,12 +7,12 @@ use crate::step::{AtStep, after_undo, unreachable_at};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::DestroyError;
-use dvs_domain::volume::{Entry, Volume};
+use dvs_domain::volume::{Entry, Volume, VolumeId};
 use dvs_mountinfo::MountTable;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +24,7 @@ const WAY_MODE: u32 = 0o755;
 pub(crate) struct Folder {
     store: StoreName,
     path: PathBuf,
+    volumes_id: (u64, u64),
     next_number: AtomicU64,
     _lock: File,
 }
@@ -44,7 +45,9 @@ impl Folder {
         // Leftovers that could not be removed keep their names, so numbers begin anew where no run has been.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let next_number = AtomicU64::new(u64::try_from(now.as_nanos()).unwrap_or(0));
-        let folder = Self { store, path, next_number, _lock: lock };
+        let volumes = path.join("volumes");
+        let volumes_id = fs::symlink_metadata(&volumes).map(|found| id_of(&found)).map_err(unreachable)?;
+        let folder = Self { store, path, volumes_id, next_number, _lock: lock };
         folder.remove_leftovers()?;
         Ok(folder)
     }
@@ -74,7 +77,8 @@ impl Folder {
             Err(error) if error.kind() == ErrorKind::NotFound => return self.reach().map(|()| None),
             Err(error) => return Err(unreachable_at("look the volume up", &folder, error)),
         }
-        match record::read(&folder, &self.store, name) {
+        let id = VolumeId { store: self.store.clone(), name: name.clone() };
+        match record::read(&folder, &id) {
             Ok(_) if !fs::symlink_metadata(folder.join("data")).is_ok_and(|data| data.is_dir()) => {
                 damaged("its directory `data` is missing".to_owned())
             }
@@ -137,7 +141,7 @@ impl Folder {
         Ok(!leftovers.is_empty())
     }
 
-    /// Checks that the folder is there, with its parts.
+    /// Checks that the folder is there, with its parts, and the one that was opened.
     pub(crate) fn reach(&self) -> Result<(), Failure> {
         for part in [self.volumes(), self.staging()] {
             let found = fs::symlink_metadata(&part)
@@ -145,6 +149,9 @@ impl Folder {
             if !found.is_dir() {
                 let error = io::Error::from(ErrorKind::NotADirectory);
                 return Err(unreachable_at("reach the folder", &part, error));
+            }
+            if part == self.volumes() && id_of(&found) != self.volumes_id {
+                return Err(unreachable_at("reach the folder", &part, "it is another than was opened"));
             }
         }
         Ok(())
@@ -247,12 +254,19 @@ fn lock(folder: &Path) -> Result<File, Failure> {
     let lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = lock.map_err(|error| unreachable_at("open the folder", folder, error))?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-        Failure::new(FailureCode::Busy, format!("folder `{}` is in use by another agent", folder.display()))
-            .caused_by(error)
-            .at_step("lock the folder")
-            .with_hint("give each agent a folder of its own")
+        Failure::new(
+            FailureCode::StoreUnavailable,
+            format!("folder `{}` is in use by another agent", folder.display()),
+        )
+        .caused_by(error)
+        .at_step("lock the folder")
+        .with_hint("give each agent a folder of its own")
     })?;
     Ok(lock)
+}
+
+fn id_of(found: &fs::Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }
 
 fn make_directory(path: &Path, mode: u32) -> io::Result<()> {

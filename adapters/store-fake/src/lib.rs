@@ -9,8 +9,10 @@
 //!   attached);
 //! - `staging/`: volumes that are being made, or removed. A volume is there from the rename out of it, and
 //!   gone from the rename into it;
+//! - `id`: which store this is, as the agent remembers it;
 //! - `lock`: held by the one instance that works here.
 
+mod capacity;
 mod failpoint;
 mod folder;
 mod links;
@@ -18,10 +20,8 @@ mod options;
 mod path;
 mod record;
 mod removal;
-mod room;
 mod step;
 mod store;
 
 pub use links::LinkMounter;
-pub use options::check_url;
 pub use store::{Action, FakeStore};

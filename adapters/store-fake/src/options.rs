@@ -1,15 +1,14 @@
 //! What the store's URL says: `fake:///path?fs=ext4&provision=thin&overcommit=2&uid=0&gid=0&mode=0755`.
 
-use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::failure::Failure;
 use dvs_domain::names::StoreName;
 use dvs_domain::overcommit::OvercommitRatio;
 use dvs_domain::volume::{FileSystem, Mode, Provision, StoreDescription};
-use std::collections::BTreeSet;
+use dvs_volume_record::{UrlOptions, folder_of};
 use std::path::PathBuf;
 use url::Url;
 
-/// What may stand after the `?`.
-const SUPPORTED: &str = "`fs`, `provision`, `overcommit`, `uid`, `gid`, `mode`";
+const SUPPORTED: &str = "write `fake:///absolute/path`, then `?` and any of `fs`, `provision`, `overcommit`, `uid`, `gid`, `mode`";
 
 /// A store as its URL describes it.
 #[derive(Debug)]
@@ -37,56 +36,26 @@ impl Options {
     }
 
     pub(crate) fn read(name: StoreName, url: &Url) -> Result<Self, Failure> {
-        let refuse = |what: &str| {
-            Failure::new(FailureCode::BadRequest, what)
-                .with_hint(format!("write `fake:///absolute/path`, then `?` and any of {SUPPORTED}"))
+        let Self { folder, description: default, .. } = Self::at(name, folder_of(url, "fake", SUPPORTED)?);
+        let mut options = UrlOptions::of(url, SUPPORTED)?;
+        let overcommit = options.take("overcommit", OvercommitRatio::parse)?;
+        let description = StoreDescription {
+            file_system: options.take("fs", FileSystem::parse)?.or(default.file_system),
+            provision: options.take("provision", Provision::parse)?.or(default.provision),
+            uid: options.take_id("uid")?.unwrap_or(default.uid),
+            gid: options.take_id("gid")?.unwrap_or(default.gid),
+            mode: options.take("mode", Mode::parse)?.unwrap_or(default.mode),
+            ..default
         };
-        let folder = match url.to_file_path() {
-            Ok(folder) if url.scheme() == "fake" && url.host().is_none() && url.fragment().is_none() => {
-                folder
-            }
-            _ => return Err(refuse(&format!("`{url}` is no URL of a folder of this host"))),
-        };
-        if folder.parent().is_none() {
-            return Err(refuse("the root of the host is no folder for volumes"));
-        }
-        let mut options = Self::at(name, folder);
-        let settled = &mut options.description;
-        let mut seen = BTreeSet::new();
-        for (key, value) in url.query_pairs() {
-            if !seen.insert(key.clone()) {
-                return Err(refuse(&format!("`{key}` is there twice")));
-            }
-            let number = || {
-                value.parse::<u32>().map_err(|error| {
-                    refuse(&format!("`{key}` is `{value}`, no number of a user or group")).caused_by(error)
-                })
-            };
-            match &*key {
-                "fs" => settled.file_system = Some(FileSystem::parse(&value)?),
-                "provision" => settled.provision = Some(Provision::parse(&value)?),
-                "overcommit" => options.overcommit = OvercommitRatio::parse(&value)?,
-                "uid" => settled.uid = number()?,
-                "gid" => settled.gid = number()?,
-                "mode" => settled.mode = Mode::parse(&value)?,
-                _ => return Err(refuse(&format!("`{key}` is no option; supported are {SUPPORTED}"))),
-            }
-        }
-        Ok(options)
+        options.end()?;
+        Ok(Self { folder, description, overcommit: overcommit.unwrap_or(OvercommitRatio::DEFAULT) })
     }
-}
-
-/// Whether `url` describes a store, as [`FakeStore::open`](crate::FakeStore::open) would find. Touches nothing.
-///
-/// # Errors
-/// `bad-request`, saying what is wrong with it.
-pub fn check_url(url: &Url) -> Result<(), Failure> {
-    Options::read(StoreName::new("any")?, url).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dvs_domain::failure::FailureCode;
 
     fn read(url: &str) -> Result<Options, Failure> {
         Options::read(StoreName::new("try").unwrap(), &Url::parse(url).unwrap())
@@ -117,8 +86,9 @@ mod tests {
 
     #[test]
     fn what_is_no_option_is_refused_naming_the_supported_ones() {
-        let refused = read("fake:///v?size=5").unwrap_err().to_string();
-        assert!(refused.contains("`size`") && refused.contains("`overcommit`"), "{refused}");
+        let refused = read("fake:///v?size=5").unwrap_err();
+        assert!(refused.to_string().contains("`size`"), "{refused}");
+        assert!(refused.hint().is_some_and(|hint| hint.contains("`overcommit`")), "{refused:?}");
         for bad in [
             "fake://host/v",
             "fake:///",

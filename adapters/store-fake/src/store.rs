@@ -1,14 +1,17 @@
 //! The store: one volume, one operation at a time, on threads for blocking work.
 
+use crate::capacity::{Reservations, allocated_bytes, used_bytes};
 use crate::folder::Folder;
 use crate::options::Options;
-use crate::room::{Promises, allocated_bytes, used_bytes};
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::overcommit::OvercommitRatio;
-use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore};
+use dvs_domain::ports::{
+    Created, DestroyError, Destroyed, Probe, SharedStore, Source, SourceKind, VolumeStore,
+};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
+use dvs_volume_record::{LocalFolder, space_at};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,9 +43,10 @@ pub enum Action {
 
 /// What the threads for blocking work need.
 struct Shared {
-    folder: Folder,
+    name: StoreName,
+    local: LocalFolder<Folder>,
     overcommit: OvercommitRatio,
-    promises: Arc<Promises>,
+    reservations: Arc<Reservations>,
     demands: Mutex<Demands>,
 }
 
@@ -55,24 +59,21 @@ struct Demands {
 }
 
 impl FakeStore {
-    /// Opens the store `name` that `url` describes, such as `fake:///srv/dvs-try?fs=ext4&provision=thin`:
+    /// The store `name` that `url` describes, such as `fake:///srv/dvs-try?fs=ext4&provision=thin`:
     /// `fs`, `provision`, `uid`, `gid` and `mode` are what requests may leave open, `overcommit` is how many
-    /// bytes are promised for each one there is. The folder is made if it is missing.
+    /// bytes are promised for each one there is. The agent's folder `state` remembers which store the folder holds.
+    /// The first operation opens it, and makes a folder that is missing and was never known.
     ///
     /// # Errors
-    /// `bad-request` for a URL that does not say that, `store-unavailable` when the folder cannot be reached,
-    /// `busy` when another agent works in it.
-    pub fn open(name: StoreName, url: &Url) -> Result<Self, Failure> {
-        let subject = format!("cannot open store `{name}`");
-        Options::read(name, url).and_then(Self::with_options).map_err(|failure| failure.while_doing(subject))
+    /// `bad-request` for a URL that describes none.
+    pub fn open(name: StoreName, url: &Url, state: Option<&Path>) -> Result<Self, Failure> {
+        Ok(Self::with_options(Options::read(name, url)?, state))
     }
 
-    /// Opens the store `name` in the folder `path`, with every option left out.
-    ///
-    /// # Errors
-    /// As [`FakeStore::open`].
-    pub fn at(name: StoreName, path: &Path) -> Result<Self, Failure> {
-        Self::with_options(Options::at(name, path.to_owned()))
+    /// The store `name` in the folder `path`, with every option left out.
+    #[must_use]
+    pub fn at(name: StoreName, path: &Path) -> Self {
+        Self::with_options(Options::at(name, path.to_owned()), None)
     }
 
     /// The same store with `bytes` of room, whatever the file system below has.
@@ -92,15 +93,16 @@ impl FakeStore {
         self.shared.demands().is_shared = true;
     }
 
-    fn with_options(options: Options) -> Result<Self, Failure> {
-        let folder = Folder::open(options.description.name.clone(), &options.folder)?;
+    fn with_options(options: Options, state: Option<&Path>) -> Self {
+        let name = options.description.name.clone();
         let shared = Shared {
-            folder,
+            local: LocalFolder::new(&name, options.folder, state),
+            name,
             overcommit: options.overcommit,
-            promises: Arc::default(),
+            reservations: Arc::default(),
             demands: Mutex::default(),
         };
-        Ok(Self { description: options.description, shared: Arc::new(shared), lanes: Mutex::default() })
+        Self { description: options.description, shared: Arc::new(shared), lanes: Mutex::default() }
     }
 
     /// Does `work` on a thread for blocking work.
@@ -137,8 +139,15 @@ impl FakeStore {
 }
 
 impl Shared {
+    /// The folder, open.
+    fn folder(&self) -> Result<Arc<Folder>, Failure> {
+        let open = |path: &Path| Folder::open(self.name.clone(), path);
+        self.local.contact(Folder::reach, open).map(|(folder, ())| folder)
+    }
+
     fn create(&self, volume: &Volume) -> Result<Created, Failure> {
-        match self.folder.read(&volume.spec.id.name)? {
+        let folder = self.folder()?;
+        match folder.read(&volume.spec.id.name)? {
             Some(Entry::Sound(there)) => return Ok(Created::AlreadyThere(there)),
             Some(Entry::Damaged { reason, .. }) => {
                 return Err(damaged(&volume.spec.id.name, &reason));
@@ -146,37 +155,38 @@ impl Shared {
             None => {}
         }
         let capacity = self.demands().capacity_bytes;
-        let _promised = self.promises.admit(&self.folder, capacity, self.overcommit, volume)?;
-        self.folder.make(volume, self.demanded(Action::Create))?;
+        let _reserved = self.reservations.reserve(&folder, capacity, self.overcommit, volume)?;
+        folder.make(volume, self.demanded(Action::Create))?;
         Ok(Created::New(None))
     }
 
     fn destroy(&self, name: &VolumeName) -> Result<Destroyed, DestroyError> {
         self.fail_if_demanded(Action::Destroy)?;
-        let exists = match self.folder.read(name)? {
+        let folder = self.folder()?;
+        let exists = match folder.read(name)? {
             Some(Entry::Damaged { reason, .. }) => return Err(damaged(name, &reason).into()),
             Some(Entry::Sound(_)) => true,
             None => false,
         };
-        let gone = self.folder.unmake(name, exists)?;
+        let gone = folder.unmake(name, exists)?;
         Ok(if gone { Destroyed::Gone } else { Destroyed::NothingThere })
     }
 
     fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
         self.fail_if_demanded(Action::LookUp)?;
-        self.folder.read(name)
+        self.folder()?.read(name)
     }
 
     fn list(&self) -> Result<Vec<Entry>, Failure> {
         self.fail_if_demanded(Action::List)?;
-        self.folder.reach()?;
-        self.folder.list()
+        self.folder()?.list()
     }
 
     fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
         self.fail_if_demanded(Action::Usage)?;
-        let used_bytes = used_bytes(&self.folder.volume(name));
-        match self.folder.read(name)? {
+        let folder = self.folder()?;
+        let used_bytes = used_bytes(&folder.volume(name));
+        match folder.read(name)? {
             Some(Entry::Sound(volume)) => {
                 Ok(Usage { allocated_bytes: allocated_bytes(&volume.spec, used_bytes) })
             }
@@ -187,8 +197,9 @@ impl Shared {
 
     fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         self.fail_if_demanded(Action::Source)?;
-        match self.folder.read(name)? {
-            Some(Entry::Sound(_)) => Ok(Source::new(SourceKind::Directory(self.folder.data(name)))),
+        let folder = self.folder()?;
+        match folder.read(name)? {
+            Some(Entry::Sound(_)) => Ok(Source::new(SourceKind::Directory(folder.data(name)))),
             Some(Entry::Damaged { reason, .. }) => Err(damaged(name, &reason)),
             None => Err(not_found(name)),
         }
@@ -244,6 +255,11 @@ impl VolumeStore for FakeStore {
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         let asked = name.clone();
         self.in_lane(name, move |shared| shared.source(&asked)).await
+    }
+
+    async fn probe(&self) -> Probe {
+        let space = |shared: &Shared| shared.local.check().and_then(|()| space_at(shared.local.path()));
+        Probe { needs: Vec::new(), space: self.blocking(space).await }
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

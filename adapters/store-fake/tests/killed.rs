@@ -19,7 +19,7 @@ const FOLDER: &str = "DVS_TEST_FOLDER";
 const SIGKILL: i32 = 9;
 
 fn store(folder: &Path) -> FakeStore {
-    FakeStore::at(StoreName::new("try").unwrap(), folder).unwrap()
+    FakeStore::at(StoreName::new("try").unwrap(), folder)
 }
 
 fn volume(store: &FakeStore, name: &VolumeName) -> Volume {
@@ -59,9 +59,9 @@ async fn a_volume_is_whole_or_gone_whichever_step_the_process_ends_at() {
         assert_eq!(ended.status.signal(), Some(SIGKILL), "{step}: {ended:?}");
 
         let store = store(folder.path());
+        let found = store.look_up(&name).await.unwrap();
         let staging = fs::read_dir(folder.path().join("staging")).unwrap();
         assert_eq!(staging.count(), 0, "{step}: something is left in staging");
-        let found = store.look_up(&name).await.unwrap();
         assert_eq!(found.is_some(), is_there, "{step}");
         assert_eq!(store.list().await.unwrap(), found.into_iter().collect::<Vec<_>>(), "{step}");
         let created = store.create(&volume(&store, &name)).await.unwrap();

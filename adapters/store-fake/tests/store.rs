@@ -25,7 +25,7 @@ fn folder() -> TempDir {
     tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap()
 }
 
-fn open(folder: &Path) -> Result<FakeStore, Failure> {
+fn open(folder: &Path) -> FakeStore {
     FakeStore::at(StoreName::new("try").unwrap(), folder)
 }
 
@@ -58,8 +58,8 @@ async fn data(store: &FakeStore, name: &str) -> PathBuf {
 async fn a_url_makes_a_store_with_its_defaults() {
     let around = folder();
     let url = format!("fake://{}/new/deep?fs=xfs&provision=thick&mode=0700", around.path().display());
-    let store = FakeStore::open(StoreName::new("try").unwrap(), &Url::parse(&url).unwrap()).unwrap();
-    assert!(around.path().join("new/deep/volumes").is_dir());
+    let store = FakeStore::open(StoreName::new("try").unwrap(), &Url::parse(&url).unwrap(), None).unwrap();
+    assert!(!around.path().join("new").exists(), "opening makes nothing");
     assert_eq!(store.describe().provision, Some(Provision::Thick));
     create(&store, "a", 300).await.unwrap();
     let data = fs::metadata(data(&store, "a").await).unwrap();
@@ -69,7 +69,7 @@ async fn a_url_makes_a_store_with_its_defaults() {
 #[tokio::test]
 async fn modes_hold_whatever_they_are_and_owners_where_root_asks() {
     let around = folder();
-    let store = open(around.path()).unwrap();
+    let store = open(around.path());
     for (name, mode) in [("closed", "0001"), ("shared", "2775"), ("sticky", "1777")] {
         let mut volume = volume(&store, name, 1, None);
         volume.spec.mode = Mode::parse(mode).unwrap();
@@ -87,7 +87,7 @@ async fn modes_hold_whatever_they_are_and_owners_where_root_asks() {
 #[tokio::test]
 async fn thin_volumes_are_held_against_the_over_commit_and_thick_ones_against_what_is_free() {
     let around = folder();
-    let store = open(around.path()).unwrap().with_capacity(100 * MIB);
+    let store = open(around.path()).with_capacity(100 * MIB);
     create(&store, "a", 150).await.unwrap();
     let refused = create(&store, "b", 51).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::NoSpace);
@@ -106,7 +106,7 @@ async fn thin_volumes_are_held_against_the_over_commit_and_thick_ones_against_wh
 #[tokio::test(flavor = "multi_thread")]
 async fn creates_at_once_are_not_promised_the_same_room() {
     let around = folder();
-    let store = Arc::new(open(around.path()).unwrap().with_capacity(100 * MIB));
+    let store = Arc::new(open(around.path()).with_capacity(100 * MIB));
     let creates: Vec<_> = (0..16)
         .map(|number| {
             let store = Arc::clone(&store);
@@ -129,7 +129,7 @@ async fn creates_at_once_are_not_promised_the_same_room() {
 #[tokio::test]
 async fn more_than_the_file_system_below_can_ever_hold_is_refused() {
     let around = folder();
-    let store = open(around.path()).unwrap();
+    let store = open(around.path());
     let refused = create(&store, "a", VolumeSize::MEBIBYTES_MAX).await.unwrap_err();
     assert_eq!(refused.code(), FailureCode::NoSpace, "{}", refused.chain());
 }
@@ -137,7 +137,7 @@ async fn more_than_the_file_system_below_can_ever_hold_is_refused() {
 #[tokio::test]
 async fn usage_grows_with_what_is_written() {
     let around = folder();
-    let store = open(around.path()).unwrap();
+    let store = open(around.path());
     create(&store, "a", 8).await.unwrap();
     let before = store.usage(&named("a")).await.unwrap().allocated_bytes;
     fs::write(data(&store, "a").await.join("file"), vec![1; 3 * 1024 * 1024]).unwrap();
@@ -148,7 +148,7 @@ async fn usage_grows_with_what_is_written() {
 #[tokio::test]
 async fn failures_on_demand_come_once_and_in_order_and_change_nothing() {
     let around = folder();
-    let store = open(around.path()).unwrap();
+    let store = open(around.path());
     store.failing_next(Action::Create, FailureCode::Timeout);
     store.failing_next(Action::Create, FailureCode::Internal);
     store.failing_next(Action::List, FailureCode::StoreUnavailable);
@@ -165,17 +165,19 @@ async fn failures_on_demand_come_once_and_in_order_and_change_nothing() {
 #[tokio::test]
 async fn a_second_agent_in_the_same_folder_is_refused_until_the_first_ends() {
     let around = folder();
-    let first = open(around.path()).unwrap();
-    let refused = open(around.path()).err().unwrap();
-    assert_eq!(refused.code(), FailureCode::Busy);
+    let (first, second) = (open(around.path()), open(around.path()));
+    assert_eq!(first.list().await.unwrap(), []);
+    let refused = second.list().await.unwrap_err();
+    assert_eq!(refused.code(), FailureCode::StoreUnavailable);
+    assert!(refused.to_string().contains("another agent"), "{refused}");
     drop(first);
-    open(around.path()).unwrap();
+    assert_eq!(second.list().await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn one_broken_copy_of_a_record_does_no_harm_and_missing_data_does() {
     let around = folder();
-    let store = open(around.path()).unwrap();
+    let store = open(around.path());
     for name in ["first", "second", "gone"] {
         create(&store, name, 1).await.unwrap();
     }
@@ -202,8 +204,8 @@ fn shown(entry: &Entry) -> String {
 #[tokio::test]
 async fn a_store_under_another_name_has_the_same_volumes() {
     let around = folder();
-    create(&open(around.path()).unwrap(), "a", 1).await.unwrap();
-    let renamed = FakeStore::at(StoreName::new("other").unwrap(), around.path()).unwrap();
+    create(&open(around.path()), "a", 1).await.unwrap();
+    let renamed = FakeStore::at(StoreName::new("other").unwrap(), around.path());
     match renamed.look_up(&named("a")).await.unwrap() {
         Some(Entry::Sound(volume)) => assert_eq!(volume.spec.id.to_string(), "other/a"),
         other => panic!("{other:?}"),
@@ -225,7 +227,7 @@ impl Drop for Mounted {
 async fn real_a_mount_inside_a_volume_keeps_it_from_being_destroyed() {
     const TEST: &str = "real_a_mount_inside_a_volume_keeps_it_from_being_destroyed";
     let around = folder();
-    let store = open(around.path()).unwrap();
+    let store = open(around.path());
     create(&store, "a", 1).await.unwrap();
     create(&store, "a.b", 1).await.unwrap();
     let inside = data(&store, "a").await.join("inside it");

@@ -4,7 +4,7 @@
 use crate::command::{Ended, Running};
 use crate::device::{ExclusiveError, LoopDevice};
 use crate::folders;
-use crate::program;
+use crate::program::{self, CHECKER};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::{FileSystem, VolumeId};
@@ -25,7 +25,6 @@ const CHECK_SECONDS_MAX: u64 = 6 * 60 * 60;
 /// A file system with less free is full: it keeps some room for itself.
 const FULL_BYTES: u64 = 1 << 20;
 
-const PROGRAM: &str = "e2fsck";
 const STEP: &str = "check";
 
 /// Exit codes of e2fsck(8), which are added up: nothing was wrong, or it is mended; and what else there is.
@@ -90,7 +89,7 @@ fn is_clean(image: impl AsFd) -> Result<bool, Failure> {
 }
 
 fn run(device: &LoopDevice) -> Result<Ended, Failure> {
-    let program = program::find(PROGRAM, FileSystem::Ext4)?;
+    let program = program::find(CHECKER, FileSystem::Ext4)?;
     let arguments: [OsString; 2] = ["-p".into(), device.path().into()];
     Running::start_bound_to_this_thread(&program, &arguments, Duration::from_secs(CHECK_SECONDS_MAX))
         .and_then(Running::finish)
@@ -104,7 +103,7 @@ fn judge(
     is_out_of_room: impl FnOnce() -> bool,
 ) -> Result<(), Failure> {
     let Some(status) = ended.status else {
-        let detail = format!("`{PROGRAM}` did not end within {CHECK_SECONDS_MAX} s and was killed");
+        let detail = format!("`{CHECKER}` did not end within {CHECK_SECONDS_MAX} s and was killed");
         return Err(Failure::new(FailureCode::Timeout, detail));
     };
     let said = if ended.said.is_empty() { String::new() } else { format!(": {}", ended.said) };
@@ -116,19 +115,19 @@ fn judge(
         // What the volume is like shows only where its check can write.
         Verdict::Damaged if is_out_of_room() => Err(Failure::new(
             FailureCode::NoSpace,
-            format!("volume `{id}` cannot be checked, as its store is full: `{PROGRAM} -p` ended with {status}{said}"),
+            format!("volume `{id}` cannot be checked, as its store is full: `{CHECKER} -p` ended with {status}{said}"),
         )
         .with_hint("delete what is not needed, then restart the agent")),
         Verdict::Damaged => Err(Failure::new(
             FailureCode::Damaged,
-            format!("volume `{id}` is damaged: `{PROGRAM} -p` ended with {status}{said}"),
+            format!("volume `{id}` is damaged: `{CHECKER} -p` ended with {status}{said}"),
         )
         .with_hint(format!(
-            "nothing is repaired by force: look at it with `{PROGRAM} -fn {}`, mend or restore it, then restart the agent",
+            "nothing is repaired by force: look at it with `{CHECKER} -fn {}`, mend or restore it, then restart the agent",
             path.display()
         ))),
         Verdict::NotChecked => {
-            Err(Failure::new(FailureCode::Internal, format!("`{PROGRAM} -p` ended with {status}{said}")))
+            Err(Failure::new(FailureCode::Internal, format!("`{CHECKER} -p` ended with {status}{said}")))
         }
     }
 }

@@ -1,19 +1,19 @@
 //! Making a volume: reserve, stage, image, format, record, own, publish. It exists from the rename in `publish`
 //! on; a step that fails undoes those before it.
 
-use crate::Shared;
+use crate::attach;
 use crate::entry;
 use crate::folders::{self, Folders, IMAGE, RECORDS};
 use crate::format::{Format, Formatting, Recipe};
 use crate::owner;
-use crate::record;
 use crate::settings;
-use crate::sources;
+use crate::shared::Shared;
 use crate::stage::{Published, Staged, undone};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::ports::Created;
 use dvs_domain::volume::{Provision, Volume};
+use dvs_volume_record::record;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     Advice, FallocateFlags, Mode, OFlags, fadvise, fallocate, fdatasync, fstat, fsync, ftruncate, openat,
@@ -21,6 +21,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 
 /// The points at which a test leaves out what makes the image durable, and the record.
 const IMAGE_SYNC: &str = "skip.image";
@@ -30,26 +31,26 @@ const RECORD_SYNC: &str = "skip.record";
 /// of it: so it is bound to nothing else.
 pub(crate) fn create(shared: &Shared, volume: &Volume) -> Result<Created, Failure> {
     let id = shared.id(&volume.spec.id.name);
-    let folders = shared.root.open()?;
+    let (open, folders) = shared.open()?;
     if let Some(found) = entry::find(&folders, &id) {
         return Ok(Created::AlreadyThere(Box::new(found.into_sound(&id)?.volume)));
     }
     settings::check_owner(volume.spec.uid, volume.spec.gid)?;
     step::failpoint("loop.reserve")?;
     let format = Format::of(volume, &shared.settings);
-    let reservation = shared.promises.reserve(&folders, &id.name, volume.spec.size, format.provision)?;
+    let reservation = open.reservations.reserve(&folders, &id.name, volume.spec.size, format.provision)?;
     let staged = Staged::make(&folders, &id.name)?;
     let settled = settled(volume, &format);
-    let filled = fill(shared, &staged, &settled, &format);
+    let filled = fill(shared, &open.root.path, &staged, &settled, &format);
     let published = filled.and_then(|image| {
-        let bound = sources::bind_new(&image, settled, &format)?;
+        let bound = attach::bind_new(&image, settled, &format)?;
         Ok((staged.publish(&folders, &id.name)?, bound))
     });
     match published {
         Ok((Published::Yes, bound)) => {
             reservation.keep();
             shared.loops.refresh();
-            Ok(Created::New(Some(shared.sources.give(&id.name, bound))))
+            Ok(Created::New(Some(bound.issue(&shared.sources, &id.name))))
         }
         Ok((Published::NameIsTaken, bound)) => {
             drop(bound);
@@ -81,9 +82,15 @@ fn there_meanwhile(folders: &Folders, shared: &Shared, volume: &Volume) -> Resul
 }
 
 /// Puts everything into the staging folder, and makes it durable there. Gives the image.
-fn fill(shared: &Shared, staged: &Staged, volume: &Volume, format: &Format) -> Result<OwnedFd, Failure> {
+fn fill(
+    shared: &Shared,
+    root: &Path,
+    staged: &Staged,
+    volume: &Volume,
+    format: &Format,
+) -> Result<OwnedFd, Failure> {
     let image = make_image(&staged.folder, format)?;
-    let path = shared.root.path.join("staging").join(&staged.name).join(IMAGE);
+    let path = root.join("staging").join(&staged.name).join(IMAGE);
     step::failpoint("loop.format")?;
     let recipe = Recipe::of(format)?;
     if let Some(template) = shared.templates.find(&recipe) {
@@ -174,7 +181,7 @@ fn too_large(errno: Errno) -> Failure {
 /// it is written anew from the first when the volume is next attached.
 fn write_records(folder: &OwnedFd, volume: &Volume) -> Result<(), Failure> {
     let failed = |errno| step::failed("record", "cannot write the record", errno);
-    let bytes = record::encode(volume).map_err(|failure| failure.at_step("record"))?;
+    let bytes = record::encode(volume, None).map_err(|failure| failure.at_step("record"))?;
     let mut files = Vec::new();
     for name in RECORDS {
         step::failpoint("loop.record")?;

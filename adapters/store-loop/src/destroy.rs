@@ -1,11 +1,12 @@
 //! Destroying a volume: its loop device is held exclusively, which proves that nothing has it mounted; one rename
 //! decides; then everything is removed and the device is freed. After a refusal nothing has changed.
 
-use crate::Shared;
+use crate::attach;
 use crate::device::{self, BackingFile, ExclusiveDevice, ExclusiveError};
 use crate::entry::{self, SoundVolume};
 use crate::folders::{self, Folders};
-use crate::sources::{self, Kept};
+use crate::shared::Shared;
+use crate::sources::Retained;
 use crate::stage::{Staged, undone};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -27,11 +28,11 @@ const RELEASE_MILLISECONDS_MAX: u64 = 2000;
 pub(crate) fn destroy(
     shared: &Shared,
     name: &VolumeName,
-    kept: Option<&Kept>,
+    retained: Option<&Retained>,
 ) -> Result<Destroyed, DestroyError> {
     let id = shared.id(name);
-    let folders = shared.root.open()?;
-    let Some(found) = entry::find_locked(&folders, &id, kept.and_then(Kept::known))? else {
+    let (open, folders) = shared.open()?;
+    let Some(found) = entry::find_locked(&folders, &id, retained.and_then(Retained::known))? else {
         return Ok(Destroyed::NothingThere);
     };
     let volume = found.into_sound(&id)?;
@@ -42,7 +43,7 @@ pub(crate) fn destroy(
     step::failpoint("loop.hold")?;
     let held = hold(shared, &id, file, shared.sources.is_kept(name))?;
     let staged = Staged::decide(&folders, name, volume.folder)?;
-    shared.promises.release(name);
+    open.reservations.release(name);
     remove(&folders, &staged, &id);
     shared.sources.close(name);
     free(held, &image, file, &id);
@@ -77,7 +78,7 @@ fn hold(
     let mut held = Vec::new();
     let found = shared.loops.find(file).map_err(failed)?;
     if was_attached && found.len() > 1 {
-        return Err(sources::bound_at_once(id, &found).at_step("hold"));
+        return Err(attach::bound_at_once(id, &found).at_step("hold"));
     }
     for device in found {
         loop {

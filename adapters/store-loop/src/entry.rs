@@ -2,9 +2,9 @@
 
 use crate::device::BackingFile;
 use crate::folders::{self, Folders, IMAGE, RECORDS};
-use crate::record;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::volume::{Entry, FileSystem, Volume, VolumeId};
+use dvs_volume_record::record;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fsync, openat, statat};
 use rustix::io::Errno;
@@ -167,8 +167,8 @@ fn read_record(folder: &OwnedFd, id: &VolumeId) -> Result<Volume, String> {
 
 /// What the copy `name` of the record tells, and its bytes.
 fn read_copy(folder: &OwnedFd, name: &str, id: &VolumeId) -> Result<(Volume, Vec<u8>), String> {
-    let decoded =
-        read_file(folder, name).and_then(|bytes| record::decode(&bytes, id).map(|volume| (volume, bytes)));
+    let decoded = read_file(folder, name)
+        .and_then(|bytes| record::decode(&bytes, id).map(|record| (record.volume, bytes)));
     decoded.map_err(|what| format!("`{name}` {what}"))
 }
 

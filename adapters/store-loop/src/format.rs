@@ -84,7 +84,7 @@ impl Format {
 /// A way to format. Images that were formatted by equal ones differ in nothing but their identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recipe {
-    name: String,
+    name: &'static str,
     program: PathBuf,
     arguments: Vec<String>,
     size_bytes: u64,
@@ -99,9 +99,8 @@ type FileVersion = (u64, u64, u64, i64, i64);
 impl Recipe {
     /// How an image becomes what `format` says.
     pub(crate) fn of(format: &Format) -> Result<Self, Failure> {
-        let name = format!("mkfs.{}", format.file_system);
-        let program =
-            program::find(&name, format.file_system).map_err(|failure| failure.at_step("format"))?;
+        let name = program::formatter(format.file_system);
+        let program = program::find(name, format.file_system).map_err(|failure| failure.at_step("format"))?;
         let is_ext = matches!(format.file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4);
         Ok(Self {
             name,
@@ -146,7 +145,7 @@ impl<'a> Formatting<'a> {
         let mut arguments: Vec<OsString> = recipe.arguments.iter().map(Into::into).collect();
         arguments.push(path.into());
         let running = Running::start(&recipe.program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
-            .map_err(|error| cannot_run(&recipe.name, error))?;
+            .map_err(|error| cannot_run(recipe.name, error))?;
         Ok(Self { recipe, path, running })
     }
 

@@ -7,6 +7,7 @@
 //!
 //! It knows nothing of mount points, jobs, or users of a volume other than the kernel.
 
+mod attach;
 mod check;
 mod command;
 mod create;
@@ -19,10 +20,11 @@ mod format;
 mod locks;
 mod loop_index;
 mod owner;
+mod probe;
 mod program;
-mod promises;
-mod record;
+mod reservations;
 mod settings;
+mod shared;
 mod sources;
 mod stage;
 mod step;
@@ -30,28 +32,16 @@ mod superblock;
 mod template;
 
 use async_trait::async_trait;
-use dvs_domain::failure::{Failure, FailureCode};
+use dvs_domain::failure::Failure;
 use dvs_domain::names::{StoreName, VolumeName};
-use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
-use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume, VolumeId};
-use folders::{IMAGE, Root};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, Probe, SharedStore, Source, VolumeStore};
+use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use locks::NameLocks;
-use loop_index::LoopIndex;
-use promises::Promises;
-use rustix::fs::{AtFlags, statat};
 use settings::Settings;
-use sources::Sources;
+use shared::Shared;
+use std::path::Path;
 use std::sync::Arc;
-use template::Templates;
 use url::Url;
-
-/// Whether `url` configures a store, as [`LoopStore::open`] would find. Touches nothing.
-///
-/// # Errors
-/// `bad-request`, saying what is wrong with it.
-pub fn check_url(url: &Url) -> Result<(), Failure> {
-    Settings::parse(url).map(drop)
-}
 
 /// A folder of this host in which volumes are image files.
 pub struct LoopStore {
@@ -59,39 +49,16 @@ pub struct LoopStore {
     locks: Arc<NameLocks>,
 }
 
-/// What every operation needs, on whichever thread.
-struct Shared {
-    name: StoreName,
-    settings: Settings,
-    root: Root,
-    promises: Arc<Promises>,
-    templates: Templates,
-    loops: LoopIndex,
-    sources: Sources,
-}
-
 impl LoopStore {
-    /// Opens the store that `url` configures (`loop:///folder?fs=ext4&provision=thin&overcommit=2`, also `uid`,
-    /// `gid`, `mode`), makes its folders if they are missing, and removes what unfinished work has left.
+    /// The store that `url` configures (`loop:///folder?fs=ext4&provision=thin&overcommit=2`, also `uid`, `gid`,
+    /// `mode`). The agent's folder `state` remembers which store the folder holds. The first operation opens it, makes
+    /// a folder that is missing and was never known, and removes what unfinished work has left.
     ///
     /// # Errors
-    /// `bad-request` for a URL that says something else, `store-unavailable` when the folder cannot be used.
-    pub fn open(name: StoreName, url: &Url) -> Result<Self, Failure> {
+    /// `bad-request` for a URL that says something else.
+    pub fn open(name: StoreName, url: &Url, state: Option<&Path>) -> Result<Self, Failure> {
         let settings = Settings::parse(url)?;
-        let root = Root::prepare(&settings.root)?;
-        let folders = root.open()?;
-        stage::sweep(&folders)?;
-        let promises = Arc::new(Promises::new(settings.overcommit, &folders)?);
-        let shared = Shared {
-            name,
-            settings,
-            root,
-            promises,
-            templates: Templates::default(),
-            loops: LoopIndex::default(),
-            sources: Sources::default(),
-        };
-        Ok(Self { shared: Arc::new(shared), locks: Arc::default() })
+        Ok(Self { shared: Arc::new(Shared::new(name, settings, state)), locks: Arc::default() })
     }
 
     /// Runs `work` on a thread for blocking work, alone with `name`. A caller who gives up does not stop it: it is
@@ -165,45 +132,16 @@ impl VolumeStore for LoopStore {
 
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         let asked = name.clone();
-        self.alone_with(name, move |shared| sources::source(shared, &asked)).await
+        self.alone_with(name, move |shared| attach::source(shared, &asked)).await
+    }
+
+    async fn probe(&self) -> Probe {
+        let probed = self.aside(|shared| Ok::<_, Failure>((probe::needs(), shared.space()))).await;
+        let (needs, space) = probed.unwrap_or_else(|failure| (Vec::new(), Err(failure)));
+        Probe { needs, space }
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
         None
-    }
-}
-
-impl Shared {
-    fn id(&self, name: &VolumeName) -> VolumeId {
-        VolumeId { store: self.name.clone(), name: name.clone() }
-    }
-
-    fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
-        let (folders, id) = (self.root.open()?, self.id(name));
-        Ok(entry::find(&folders, &id).map(|found| found.into_entry(&id)))
-    }
-
-    fn list(&self) -> Result<Vec<Entry>, Failure> {
-        let folders = self.root.open()?;
-        let mut names = folders.names()?;
-        names.sort();
-        let entry = |name| {
-            let id = self.id(name);
-            entry::find(&folders, &id).map(|found| found.into_entry(&id))
-        };
-        Ok(names.iter().filter_map(entry).collect())
-    }
-
-    /// What the image takes, also of a volume that is damaged.
-    fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
-        let folders = self.root.open()?;
-        let image = statat(&folders.volumes, format!("{name}/{IMAGE}"), AtFlags::SYMLINK_NOFOLLOW);
-        match image {
-            Ok(stat) => Ok(Usage { allocated_bytes: folders::allocated_bytes(&stat) }),
-            Err(_) if entry::find(&folders, &self.id(name)).is_some() => Ok(Usage { allocated_bytes: 0 }),
-            Err(_) => {
-                Err(Failure::new(FailureCode::NotFound, format!("volume `{}` is not there", self.id(name))))
-            }
-        }
     }
 }

@@ -10,6 +10,20 @@ use std::path::PathBuf;
 /// Where programs are also looked for: a service's `PATH` may lack these folders.
 const ALSO_IN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
+/// Checks ext file systems.
+pub(crate) const CHECKER: &str = "e2fsck";
+
+/// The program that formats.
+pub(crate) fn formatter(file_system: FileSystem) -> &'static str {
+    match file_system {
+        FileSystem::Ext2 => "mkfs.ext2",
+        FileSystem::Ext3 => "mkfs.ext3",
+        FileSystem::Ext4 => "mkfs.ext4",
+        FileSystem::Xfs => "mkfs.xfs",
+        FileSystem::Btrfs => "mkfs.btrfs",
+    }
+}
+
 /// The absolute path of the program `name`, which comes with the programs of `file_system`.
 pub(crate) fn find(name: &str, file_system: FileSystem) -> Result<PathBuf, Failure> {
     find_in(name, &env::var_os("PATH").unwrap_or_default()).ok_or_else(|| missing(name, package(file_system)))

@@ -3,8 +3,8 @@
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::overcommit::OvercommitRatio;
 use dvs_domain::volume::{FileSystem, Mode, Provision};
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use dvs_volume_record::{UrlOptions, folder_of};
+use std::path::PathBuf;
 use url::Url;
 
 const SUPPORTED: &str = "write loop:///absolute/path?fs=ext4&provision=thin&overcommit=2&uid=0&gid=0&mode=0755; \
@@ -24,33 +24,21 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn parse(url: &Url) -> Result<Self, Failure> {
-        let mut settings = Self {
-            root: root(url)?,
-            file_system: FileSystem::Ext4,
-            provision: Provision::Thin,
-            overcommit: OvercommitRatio::DEFAULT,
-            uid: 0,
-            gid: 0,
-            mode: Mode::DEFAULT,
+        let root = folder_of(url, "loop", SUPPORTED)?;
+        let mut options = UrlOptions::of(url, SUPPORTED)?;
+        let uid = options.take_id("uid")?.unwrap_or(0);
+        let settings = Self {
+            root,
+            file_system: options.take("fs", FileSystem::parse)?.unwrap_or(FileSystem::Ext4),
+            provision: options.take("provision", Provision::parse)?.unwrap_or(Provision::Thin),
+            overcommit: options
+                .take("overcommit", OvercommitRatio::parse)?
+                .unwrap_or(OvercommitRatio::DEFAULT),
+            uid,
+            gid: options.take_id("gid")?.unwrap_or(uid),
+            mode: options.take("mode", Mode::parse)?.unwrap_or(Mode::DEFAULT),
         };
-        let mut seen = BTreeSet::new();
-        for (key, value) in url.query_pairs() {
-            if !seen.insert(key.clone()) {
-                return Err(refused(url, &format!("has the option `{key}` twice")));
-            }
-            match key.as_ref() {
-                "fs" => settings.file_system = FileSystem::parse(&value)?,
-                "provision" => settings.provision = Provision::parse(&value)?,
-                "overcommit" => settings.overcommit = OvercommitRatio::parse(&value)?,
-                "uid" => settings.uid = id(url, &key, &value)?,
-                "gid" => settings.gid = id(url, &key, &value)?,
-                "mode" => settings.mode = Mode::parse(&value)?,
-                _ => return Err(refused(url, &format!("has an option `{key}`, which is unknown"))),
-            }
-        }
-        if !seen.contains("gid") {
-            settings.gid = settings.uid;
-        }
+        options.end()?;
         Ok(settings)
     }
 }
@@ -63,39 +51,10 @@ pub(crate) fn check_owner(uid: u32, gid: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-fn root(url: &Url) -> Result<PathBuf, Failure> {
-    if url.scheme() != "loop" {
-        return Err(refused(url, "does not begin with `loop://`"));
-    }
-    if url.host_str().is_some_and(|host| !host.is_empty()) || url.port().is_some() {
-        return Err(refused(url, "names a host, and a loop store is on this one"));
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(refused(url, "has more than a path and options"));
-    }
-    if url.cannot_be_a_base() || !url.path().starts_with('/') {
-        return Err(refused(url, "has no absolute path"));
-    }
-    let root = url.to_file_path().map_err(|()| refused(url, "has no path of this host"))?;
-    if root == Path::new("/") || root.as_os_str().as_encoded_bytes().contains(&0) {
-        return Err(refused(url, "names no folder for volumes"));
-    }
-    Ok(root)
-}
-
-fn id(url: &Url, key: &str, value: &str) -> Result<u32, Failure> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|number| digits && *number != u32::MAX);
-    number.ok_or_else(|| refused(url, &format!("has an option `{key}` that is no number of a user or group")))
-}
-
-fn refused(url: &Url, what: &str) -> Failure {
-    Failure::new(FailureCode::BadRequest, format!("store URL `{url}` {what}")).with_hint(SUPPORTED)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn parsed(url: &str) -> Result<Settings, Failure> {
         Settings::parse(&Url::parse(url).unwrap())

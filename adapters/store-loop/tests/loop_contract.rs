@@ -3,73 +3,36 @@
 
 mod support;
 
-use async_trait::async_trait;
-use dvs_domain::names::VolumeName;
-use dvs_domain::ports::VolumeStore;
-use dvs_store_contract::{Bench, Place};
-use std::collections::BTreeSet;
-use std::fs;
+use dvs_domain::names::StoreName;
+use dvs_store_contract::FolderBench;
+use dvs_store_loop::LoopStore;
 use std::sync::Arc;
+use url::Url;
 
-/// The steps of a create, each before it changes something.
-const STEPS: [&str; 8] = [
-    "loop.reserve",
-    "loop.stage",
-    "loop.image",
-    "loop.format",
-    "loop.own",
-    "loop.record",
-    "loop.publish",
-    "loop.published",
-];
-
-struct LoopBench;
-
-struct LoopPlace(support::Place);
-
-#[async_trait]
-impl Bench for LoopBench {
-    async fn place(&self) -> Box<dyn Place> {
-        Box::new(LoopPlace(support::Place::new()))
-    }
-}
-
-#[async_trait]
-impl Place for LoopPlace {
-    async fn open(&self) -> Arc<dyn VolumeStore> {
-        self.0.open()
-    }
-
-    async fn damage(&self, name: &VolumeName) {
-        for record in ["record", "record.copy"] {
-            fs::write(self.0.volume(name.as_str()).join(record), "{").unwrap();
-        }
-    }
-
-    async fn make_unreachable(&self) {
-        fs::rename(self.0.root(), self.0.folder.path().join("away")).unwrap();
-    }
-
-    async fn make_reachable(&self) {
-        fs::rename(self.0.folder.path().join("away"), self.0.root()).unwrap();
-    }
-
-    async fn traces(&self) -> BTreeSet<String> {
-        self.0.traces()
-    }
-
-    fn ways_to_fail(&self) -> Vec<&'static str> {
-        STEPS.to_vec()
-    }
-
-    async fn fail_next_create(&self, way: &'static str) {
-        fail::cfg(way, "1*return(internal)").unwrap();
-    }
-}
+const BENCH: FolderBench = FolderBench {
+    open: |folder, state| {
+        let url = Url::parse(&format!("loop://{}?overcommit=100", folder.display())).unwrap();
+        Arc::new(LoopStore::open(StoreName::new("loop").unwrap(), &url, Some(state)).unwrap())
+    },
+    elsewhere: support::bound_below,
+    // Each before it changes something.
+    ways_to_fail: &[
+        "loop.reserve",
+        "loop.stage",
+        "loop.image",
+        "loop.format",
+        "loop.own",
+        "loop.record",
+        "loop.attach",
+        "loop.publish",
+        "loop.published",
+    ],
+    fail_next_create: |step| fail::cfg(step, "1*return(internal)").unwrap(),
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loop_store_keeps_the_promises() {
     if support::can_run("loop_store_keeps_the_promises") {
-        dvs_store_contract::all(&LoopBench).await;
+        dvs_store_contract::all(&BENCH).await;
     }
 }

@@ -65,7 +65,7 @@ fn loop_what_a_failed_create_was_promised_is_free_again() {
     let store = place.open_with("overcommit=1");
     let runtime = Runtime::new().unwrap();
     // More than half of what is free: two promises of it at once are refused.
-    let room = rustix::fs::statvfs(place.root()).unwrap();
+    let room = rustix::fs::statvfs(place.folder.path()).unwrap();
     let mebibytes = room.f_bavail * room.f_frsize / (1 << 20) * 6 / 10;
     let large = |name| volume_of(name, mebibytes, FileSystem::Ext4, Provision::Thin);
     for step in CREATE_STEPS {
@@ -127,7 +127,7 @@ fn loop_a_decided_destroy_is_done_whatever_fails_afterwards() {
         assert_eq!(runtime.block_on(store.look_up(&named("a"))).unwrap(), None, "{step}={fails}");
         assert_eq!(runtime.block_on(store.destroy(&named("a"), None)).unwrap(), Destroyed::NothingThere);
         assert_eq!(place.staged().len(), usize::from(fails == "return(internal)"), "{step}={fails}");
-        drop(place.open());
+        runtime.block_on(place.open().list()).unwrap();
         assert_eq!(place.staged(), [""; 0], "{step}={fails}");
         support::wait_until(&format!("nothing is left of {step}={fails}"), || place.traces() == before);
     }
@@ -177,12 +177,11 @@ fn loop_a_process_killed_at_any_step_leaves_a_whole_volume_or_none() {
     };
     for step in CREATE_STEPS {
         let place = Place::new();
-        drop(place.open());
         let before = place.traces();
         killed_at(&place, "create", step);
         let store = place.open();
-        assert_eq!(place.staged(), [""; 0], "{step}");
         let there = runtime.block_on(store.look_up(&named("a"))).unwrap();
+        assert_eq!(place.staged(), [""; 0], "{step}");
         if step == "published" {
             assert_eq!(there, Some(Entry::Sound(Box::new(demanding("a")))));
         } else {
@@ -201,8 +200,8 @@ fn loop_a_process_killed_at_any_step_leaves_a_whole_volume_or_none() {
         drop(store);
         killed_at(&place, "destroy", step);
         let store = place.open();
-        assert_eq!(place.staged(), [""; 0], "{step}");
         let there = runtime.block_on(store.look_up(&named("a"))).unwrap();
+        assert_eq!(place.staged(), [""; 0], "{step}");
         if step == "decide" {
             assert_eq!(there, Some(Entry::Sound(Box::new(volume("a")))));
             runtime.block_on(store.destroy(&named("a"), None)).unwrap();

@@ -33,7 +33,7 @@ use async_trait::async_trait;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
 use dvs_domain::ports::{
-    Claim, Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore,
+    Claim, Created, DestroyError, Destroyed, Probe, SharedStore, Source, SourceKind, Space, VolumeStore,
 };
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use janitor::Janitor;
@@ -44,20 +44,6 @@ use settings::Settings;
 use std::sync::{Arc, OnceLock};
 use url::Url;
 use volume_state::VolumeState;
-
-/// Refuses a `url` that configures no store, with `bad-request`. Contacts nobody.
-pub fn check_url(url: &Url) -> Result<(), Failure> {
-    Settings::parse(url).map(drop)
-}
-
-/// The total and free bytes of the export at `url`. Changes nothing there.
-pub async fn room(name: &StoreName, url: &Url) -> Result<(u64, u64), Failure> {
-    let settings = Settings::parse(url)?;
-    let client = Arc::new(client::Client::new(&settings)).calls(settings.timeout);
-    let failure = |problem: Problem| problem.into_failure(name, &settings);
-    let root = client.root().await.at("reach the server").map_err(failure)?;
-    client.room(&root).await.at("ask for free space").map_err(failure)
-}
 
 /// A store on an export of an NFSv3 server.
 pub struct NfsStore {
@@ -161,6 +147,18 @@ impl VolumeStore for NfsStore {
             path: format!("{folder}/{}/{name}", layout::VOLUMES),
             read_only: settings.read_only,
         }))
+    }
+
+    /// Over a connection of its own.
+    async fn probe(&self) -> Probe {
+        let settings = &self.session.settings;
+        let client = Arc::new(client::Client::new(settings)).calls(settings.timeout);
+        let space = async {
+            let root = client.root().await.at("reach the server")?;
+            client.room(&root).await.at("ask for free space")
+        };
+        let space = space.await.map(|(total_bytes, free_bytes)| Space { free_bytes, total_bytes });
+        Probe { needs: Vec::new(), space: space.map_err(|problem: Problem| self.session.failure(problem)) }
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

@@ -52,6 +52,12 @@ impl Place for NfsPlace {
         self.ground.server.script().revive();
     }
 
+    async fn put_another(&self) -> bool {
+        false
+    }
+
+    async fn take_another_away(&self) {}
+
     async fn traces(&self) -> BTreeSet<String> {
         self.ground.traces()
     }

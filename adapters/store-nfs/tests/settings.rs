@@ -5,7 +5,8 @@ mod support;
 
 use dvs_domain::failure::FailureCode;
 use dvs_domain::ports::VolumeStore;
-use support::open;
+use dvs_store_nfs::NfsStore;
+use support::{node, open, store_name};
 use url::Url;
 
 #[tokio::test]
@@ -45,7 +46,7 @@ fn what_is_not_supported_is_refused_naming_what_is() {
         "nfs://h/v?vers=4",
     ] {
         let Ok(url) = Url::parse(bad) else { continue };
-        let refused = dvs_store_nfs::check_url(&url).unwrap_err();
+        let refused = NfsStore::open(store_name(), &url, node(1)).map(drop).unwrap_err();
         assert_eq!(refused.code(), FailureCode::BadRequest, "{bad}");
         assert!(refused.hint().is_some(), "{bad}");
     }

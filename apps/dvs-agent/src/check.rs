@@ -1,26 +1,23 @@
 //! `dvs check`: what would not work on this host, and what to do about it. Looks, and changes nothing: a store
 //! that an agent has open is not opened a second time.
 
+use crate::compose::{self, Host};
 use crate::config::{BrokerChoice, DockerChoice, Settings};
 use crate::engines::EnginesOfHost;
 use crate::privileges::is_root;
-use crate::room::Room;
 use crate::socket::{self, Status, VolumeView};
+use crate::space;
 use dvs_docker_engine::Engine;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
-use dvs_domain::volume::FileSystem;
-use rustix::fs::{Access, access};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use url::Url;
 
 /// How long the broker may take to accept a connection, in seconds.
 const BROKER_SECONDS_MAX: u64 = 3;
-/// Where programs are that an ordinary user's `PATH` often lacks.
-const PROGRAM_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,16 +50,15 @@ pub enum Verdict {
 
 /// Looks at everything that `settings` need.
 pub async fn check(settings: &Settings) -> Vec<Finding> {
-    let mut findings = vec![agent(settings).await, broker(settings).await, rights(settings)];
+    let mut findings = vec![agent(settings).await, broker(settings).await, rights()];
     findings.extend(engines(settings).await);
-    let formats = settings.stores.iter().any(|(_, url)| url.scheme() == "loop");
-    if formats {
-        findings.push(loop_devices());
-        findings.extend(FileSystem::ALL.into_iter().map(formatting));
-        findings.push(program("e2fsck", "e2fsprogs"));
-    }
     for (name, url) in &settings.stores {
-        findings.push(store(name, url).await);
+        for found in store(&Host::of(settings, false), name, url).await {
+            // Several stores may need the same.
+            if !findings.contains(&found) {
+                findings.push(found);
+            }
+        }
     }
     findings.extend(volumes(settings).await);
     findings.extend(settings.roots.roots().iter().map(|root| mount_root(Path::new(root.path.as_str()))));
@@ -115,23 +111,13 @@ async fn broker(settings: &Settings) -> Finding {
     finding("broker", verdict, seen, "the agent waits for the broker; jobs come once it is there")
 }
 
-fn rights(settings: &Settings) -> Finding {
-    let needs_root = settings.stores.iter().any(|(_, url)| url.scheme() == "loop");
-    match (is_root(), needs_root) {
-        (true, _) => finding("rights", Verdict::Good, "root: volumes can be mounted", ""),
-        (false, false) => finding(
-            "rights",
-            Verdict::Good,
-            "no root: volumes are shown by links, sizes are not enforced",
-            "",
-        ),
-        (false, true) => finding(
-            "rights",
-            Verdict::Bad,
-            "no root: nothing can be mounted",
-            "run as root, or try it out with `--store try=fake:///tmp/dvs`",
-        ),
-    }
+fn rights() -> Finding {
+    let seen = if is_root() {
+        "root: volumes can be mounted"
+    } else {
+        "no root: volumes are shown by links, sizes are not enforced"
+    };
+    finding("rights", Verdict::Good, seen, "")
 }
 
 /// Which container engines are asked, and whether they answer.
@@ -165,35 +151,6 @@ async fn engines(settings: &Settings) -> Vec<Finding> {
     found.collect()
 }
 
-fn loop_devices() -> Finding {
-    let hint = "load the module with `modprobe loop`, or give the container access to /dev";
-    match access("/dev/loop-control", Access::READ_OK | Access::WRITE_OK) {
-        Ok(()) => finding("loop devices", Verdict::Good, "/dev/loop-control is there", ""),
-        Err(error) => finding("loop devices", Verdict::Bad, format!("/dev/loop-control: {error}"), hint),
-    }
-}
-
-fn formatting(file_system: FileSystem) -> Finding {
-    let package = match file_system {
-        FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => "e2fsprogs",
-        FileSystem::Xfs => "xfsprogs",
-        FileSystem::Btrfs => "btrfs-progs",
-    };
-    program(&format!("mkfs.{file_system}"), package)
-}
-
-fn program(name: &str, package: &str) -> Finding {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&folders)
-        .chain(PROGRAM_FOLDERS.map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|path| access(path, Access::EXEC_OK).is_ok());
-    match found {
-        Some(path) => finding(name, Verdict::Good, path.display().to_string(), ""),
-        None => finding(name, Verdict::Limited, "not found", &format!("apt-get install {package}")),
-    }
-}
-
 /// What is wrong with volumes, by the word of the agent: only it knows what should be attached.
 async fn volumes(settings: &Settings) -> Vec<Finding> {
     let Ok(volumes) = socket::get::<Vec<VolumeView>>(&settings.socket, "/v1/volumes").await else {
@@ -208,61 +165,41 @@ async fn volumes(settings: &Settings) -> Vec<Finding> {
     wrong.collect()
 }
 
-async fn store(name: &StoreName, url: &Url) -> Finding {
+async fn store(host: &Host<'_>, name: &StoreName, url: &Url) -> Vec<Finding> {
     let subject = format!("store {name}");
-    if let Err(failure) = check_url(url) {
-        let hint = failure.hint().unwrap_or_default();
-        return Finding { is_configuration: true, ..finding(subject, Verdict::Bad, failure.chain(), hint) };
-    }
-    if url.scheme() == "nfs" {
-        return export(subject, name, url).await;
-    }
-    let folder = url.to_file_path().unwrap_or_default();
-    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    if access(there, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        let seen = format!("`{}` cannot be written to", there.display());
-        return finding(
-            subject,
-            Verdict::Bad,
-            seen,
-            "run as a user that may write there, or choose another folder",
-        );
-    }
-    match Room::of(there) {
-        Ok(room) => {
-            let seen =
-                format!("{url} ({} MiB free of {} MiB)", room.free_mebibytes(), room.total_mebibytes());
-            let verdict = if room.is_short() { Verdict::Limited } else { Verdict::Good };
+    let store = match compose::open_store(name, url, host) {
+        Ok(store) => store,
+        Err(failure) => {
+            let found = failed(subject, Verdict::Bad, &failure);
+            let is_configuration = failure.code() == FailureCode::BadRequest;
+            return vec![Finding { is_configuration, ..found }];
+        }
+    };
+    let probe = store.probe().await;
+    let needs = probe.needs.into_iter().map(|need| match need.found {
+        Ok(seen) => finding(need.what, Verdict::Good, seen, ""),
+        Err(failure) => {
+            let verdict = if need.is_vital { Verdict::Bad } else { Verdict::Limited };
+            failed(need.what.to_owned(), verdict, &failure)
+        }
+    });
+    let space = match probe.space {
+        Ok(space) => {
+            let [free, total] = [space.free_bytes, space.total_bytes].map(space::mebibytes);
+            let seen = format!("{url} ({free} MiB free of {total} MiB)");
+            let verdict = if space::is_short(space) { Verdict::Limited } else { Verdict::Good };
             let hint = "free space there: with nothing free, nothing can be written to its volumes";
             finding(subject, verdict, seen, hint)
         }
-        Err(error) => finding(subject, Verdict::Bad, format!("`{}`: {error}", there.display()), ""),
-    }
+        // A server may be away: the agent starts, and uses it when it is back.
+        Err(failure) if store.describe().is_shared => failed(subject, Verdict::Limited, &failure),
+        Err(failure) => failed(subject, Verdict::Bad, &failure),
+    };
+    needs.chain([space]).collect()
 }
 
-/// A server may be away: the agent starts, and uses it when it is back.
-async fn export(subject: String, name: &StoreName, url: &Url) -> Finding {
-    match dvs_store_nfs::room(name, url).await {
-        Ok((all, free)) => {
-            let seen = format!("{url} answers ({} MiB free of {} MiB)", free >> 20, all >> 20);
-            finding(subject, Verdict::Good, seen, "")
-        }
-        Err(failure) => {
-            let hint = failure.hint().unwrap_or_default();
-            finding(subject, Verdict::Limited, failure.chain(), hint)
-        }
-    }
-}
-
-/// Whether `url` describes a store, by the word of its adapter. Opens none.
-fn check_url(url: &Url) -> Result<(), Failure> {
-    match url.scheme() {
-        "loop" => dvs_store_loop::check_url(url),
-        "nfs" => dvs_store_nfs::check_url(url),
-        "fake" => dvs_store_fake::check_url(url),
-        other => Err(Failure::new(FailureCode::BadRequest, format!("there is no kind `{other}`"))
-            .with_hint("a store's URL starts with `loop://`, `nfs://` or `fake://`")),
-    }
+fn failed(subject: String, verdict: Verdict, failure: &Failure) -> Finding {
+    finding(subject, verdict, failure.chain(), failure.hint().unwrap_or_default())
 }
 
 fn mount_root(path: &Path) -> Finding {
@@ -286,13 +223,14 @@ mod tests {
     async fn a_store_url_that_its_adapter_refuses_is_a_wrong_configuration() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
         let (path, name) = (folder.path().display(), StoreName::new("a").unwrap());
+        let host = Host { state: folder.path(), node_name: "n".to_owned(), may_write: false };
         for bad in [format!("nope:/{path}"), format!("loop://{path}?bad=1"), format!("fake://{path}?mode=9")]
         {
-            let found = store(&name, &Url::parse(&bad).unwrap()).await;
+            let found = store(&host, &name, &Url::parse(&bad).unwrap()).await.pop().unwrap();
             assert_eq!((found.verdict, found.is_configuration), (Verdict::Bad, true), "{bad}: {found:?}");
         }
         for good in [format!("loop://{path}/new"), format!("fake://{path}")] {
-            let found = store(&name, &Url::parse(&good).unwrap()).await;
+            let found = store(&host, &name, &Url::parse(&good).unwrap()).await.pop().unwrap();
             assert_eq!((found.verdict, found.is_configuration), (Verdict::Good, false), "{good}: {found:?}");
         }
         assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "looking makes nothing");

@@ -1,16 +1,13 @@
-//! The composition root: the only place that knows which adapters there are. A fork that adds a store adds one
-//! line to [`open_store`].
+//! The composition root: the only place that knows which adapters there are. A fork that adds a store adds one row to
+//! [`KINDS`].
 
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::engines::EnginesOfHost;
-use crate::late_store::{LateStore, LocalKind};
 use crate::lock::InstanceLock;
 use crate::node_id;
 use crate::privileges::is_root;
 use crate::reserved_paths;
-use crate::room;
-use crate::store_id::Identity;
 use dvs_core::{Core, CoreParts};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::StoreName;
@@ -20,11 +17,37 @@ use dvs_mount_linux::LinuxMounter;
 use dvs_store_fake::{FakeStore, LinkMounter};
 use dvs_store_loop::LoopStore;
 use dvs_store_nfs::{NfsStore, ThisNode};
+use std::path::Path;
 use std::sync::Arc;
 use url::Url;
 
-/// The scheme of stores that several nodes share.
-const NFS: &str = "nfs";
+/// The kinds of stores: the scheme of their URLs, and what makes one of a URL. That contacts nothing yet.
+const KINDS: &[(&str, OpenStore)] = &[
+    ("loop", |name, url, host| Ok(Arc::new(LoopStore::open(name, url, Some(host.state))?))),
+    ("nfs", |name, url, host| Ok(Arc::new(NfsStore::open(name, url, host.node()?)?))),
+    ("fake", |name, url, host| Ok(Arc::new(FakeStore::open(name, url, Some(host.state))?))),
+];
+
+type OpenStore = fn(StoreName, &Url, &Host<'_>) -> Result<Arc<dyn VolumeStore>, Failure>;
+
+/// What a store may need to know of this node.
+pub(crate) struct Host<'a> {
+    pub(crate) state: &'a Path,
+    pub(crate) node_name: String,
+    /// Whether an id of this node that is not there is kept from now on.
+    pub(crate) may_write: bool,
+}
+
+impl<'a> Host<'a> {
+    pub(crate) fn of(settings: &'a Settings, may_write: bool) -> Self {
+        Self { state: &settings.state, node_name: settings.topics.node().to_string(), may_write }
+    }
+
+    /// This node, as the others know it that share a store.
+    fn node(&self) -> Result<ThisNode, Failure> {
+        Ok(ThisNode { id: node_id::of(self.state, self.may_write)?, name: self.node_name.clone() })
+    }
+}
 
 /// The agent before any door is open.
 pub struct Composed {
@@ -46,18 +69,11 @@ pub async fn build(settings: &Settings) -> Result<Composed, Failure> {
     })?;
     let lock = InstanceLock::take(&settings.state)?;
     let journal: Arc<dyn Journal> = Arc::new(RedbJournal::open(&settings.state.join("journal"))?);
-    let node = this_node(settings)?;
+    let host = Host::of(settings, true);
+    let stores: Result<Vec<_>, _> =
+        settings.stores.iter().map(|(name, url)| open_store(name, url, &host)).collect();
+    let stores = stores?;
     let remembered = journal.load().await?;
-    let has_volumes =
-        |store: &StoreName| remembered.attachments.iter().any(|attachment| attachment.volume.store == *store);
-    let stores: Result<Vec<_>, _> = settings
-        .stores
-        .iter()
-        .map(|(name, url)| {
-            let identity = room::folder_of(url).map(|folder| Identity::new(name, folder, &settings.state));
-            open_now_or_later(name, url, node.as_ref(), identity, has_volumes(name))
-        })
-        .collect();
     // What jobs may use is decided when they are admitted.
     let reachable = reserved_paths::reachable(&settings.roots, &remembered.attachments);
     let mounter: Arc<dyn Mounter> = if is_root() {
@@ -66,7 +82,7 @@ pub async fn build(settings: &Settings) -> Result<Composed, Failure> {
         Arc::new(LinkMounter::new(reachable))
     };
     let core = Core::open(CoreParts {
-        stores: stores?,
+        stores,
         journal,
         remembered,
         mounter,
@@ -80,97 +96,43 @@ pub async fn build(settings: &Settings) -> Result<Composed, Failure> {
     Ok(Composed { core, lock })
 }
 
-/// This node as stores know it that several nodes share. Where there is none, nothing depends on its id.
-fn this_node(settings: &Settings) -> Result<Option<ThisNode>, Failure> {
-    if !settings.stores.iter().any(|(_, url)| url.scheme() == NFS) {
-        return Ok(None);
-    }
-    let id = node_id::of(&settings.state)?;
-    Ok(Some(ThisNode { id, name: settings.topics.node().to_string() }))
-}
-
-/// The store that `url` describes, as `node` has it; only a store that nodes share needs that.
-///
-/// # Errors
-/// `bad-request` for a URL that describes none, and what the store's own opening says.
-pub fn open_store(
-    name: &StoreName,
-    url: &Url,
-    node: Option<&ThisNode>,
-) -> Result<Arc<dyn VolumeStore>, Failure> {
-    let named = |failure: Failure| failure.while_doing(format!("cannot open store `{name}`"));
-    Ok(match url.scheme() {
-        "loop" => Arc::new(LoopStore::open(name.clone(), url).map_err(named)?),
-        NFS => {
-            let nobody = || Failure::new(FailureCode::BadRequest, "it needs a node with an id");
-            let node = node.cloned().ok_or_else(|| named(nobody()))?;
-            Arc::new(NfsStore::open(name.clone(), url, node).map_err(named)?)
-        }
-        "fake" => Arc::new(FakeStore::open(name.clone(), url).map_err(named)?),
-        other => {
-            return Err(Failure::new(
-                FailureCode::BadRequest,
-                format!("store `{name}`: there is no kind `{other}`"),
-            )
-            .with_hint("a store's URL starts with `loop://`, `nfs://` or `fake://`"));
-        }
-    })
-}
-
-/// The store that `url` describes, also when it cannot be opened now: then it is opened by the first call that can.
-/// One that `has_volumes` is the one that was there before, and never made.
+/// The store that `url` describes. That contacts nothing yet.
 ///
 /// # Errors
 /// `bad-request` for a URL that describes none.
-fn open_now_or_later(
+pub(crate) fn open_store(
     name: &StoreName,
     url: &Url,
-    node: Option<&ThisNode>,
-    identity: Option<Identity>,
-    has_volumes: bool,
+    host: &Host<'_>,
 ) -> Result<Arc<dyn VolumeStore>, Failure> {
-    let open = move |name: &StoreName, url: &Url, node: Option<&ThisNode>| -> Result<_, Failure> {
-        if let Some(identity) = identity.as_ref().filter(|_| has_volumes) {
-            identity.refuse_absent()?;
-            identity.refuse_another()?;
-        }
-        let opened = open_store(name, url, node)?;
-        if let Some(identity) = &identity {
-            identity.keep();
-        }
-        Ok(opened)
+    let subject = format!("cannot open store `{name}`");
+    let Some((_, open)) = KINDS.iter().find(|(scheme, _)| *scheme == url.scheme()) else {
+        let schemes: Vec<String> = KINDS.iter().map(|(scheme, _)| format!("`{scheme}://`")).collect();
+        let detail = format!("there is no kind `{}`", url.scheme());
+        return Err(Failure::new(FailureCode::BadRequest, detail)
+            .while_doing(subject)
+            .with_hint(format!("a store's URL starts with {}", schemes.join(", "))));
     };
-    match (open(name, url, node), LocalKind::of(url)) {
-        (Err(failure), Some(kind)) if failure.code() != FailureCode::BadRequest => {
-            tracing::error!(store = %name, code = %failure.code(), "tried again when used: {}", failure.chain());
-            let (again, at, node) = (name.clone(), url.clone(), node.cloned());
-            let open = move || open(&again, &at, node.as_ref());
-            Ok(Arc::new(LateStore::new(name, (kind, url), failure, open)))
-        }
-        (opened_or_refused, _) => opened_or_refused,
-    }
+    open(name.clone(), url, host).map_err(|failure| failure.while_doing(subject))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     #[test]
-    fn a_store_that_cannot_be_opened_is_left_for_later_and_a_wrong_url_is_refused() {
+    fn a_store_is_not_contacted_before_it_is_used_and_a_wrong_url_is_refused() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
         let name = StoreName::new("x").unwrap();
-        let node = ThisNode { id: node_id::of(folder.path()).unwrap(), name: "n".to_owned() };
-        let open =
-            |url: String| open_now_or_later(&name, &Url::parse(&url).unwrap(), Some(&node), None, false);
+        let host = Host { state: folder.path(), node_name: "n".to_owned(), may_write: false };
+        let open = |url: String| open_store(&name, &Url::parse(&url).unwrap(), &host);
         for kind in ["fake", "loop"] {
-            let late = open(format!("{kind}://{}/below", file.display())).unwrap();
-            assert_eq!((late.describe().name, late.describe().kind), (name.clone(), kind));
+            let store = open(format!("{kind}://{}/below", folder.path().display())).unwrap();
+            assert_eq!((store.describe().name, store.describe().kind), (name.clone(), kind));
         }
         let remote = open("nfs://nowhere.invalid/v".to_owned()).unwrap();
         assert_eq!((remote.describe().kind, remote.describe().attachable), ("nfs", false));
+        assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is made");
         for url in [
             "nfs:///v".to_owned(),
             "floppy:///a".to_owned(),
@@ -178,144 +140,5 @@ mod tests {
         ] {
             assert_eq!(open(url).err().map(|failure| failure.code()), Some(FailureCode::BadRequest));
         }
-    }
-
-    #[tokio::test]
-    async fn a_store_that_has_volumes_is_awaited_and_never_made_anew() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let name = StoreName::new("x").unwrap();
-        for kind in ["fake", "loop"] {
-            let (disk, away) = (folder.path().join(kind), folder.path().join("away"));
-            let url = Url::parse(&format!("{kind}://{}", disk.display())).unwrap();
-            let open = |has_volumes| {
-                let identity = Identity::new(&name, disk.clone(), folder.path());
-                open_now_or_later(&name, &url, None, Some(identity), has_volumes).unwrap()
-            };
-            let absent = open(true);
-            let refused = absent.list().await.unwrap_err();
-            assert_eq!(refused.code(), FailureCode::StoreUnavailable, "{}", refused.chain());
-            assert!(!disk.exists());
-            open(false);
-            assert_eq!(open(true).list().await.unwrap(), [], "it is there, and empty");
-
-            // What lies below where its disk is mounted is another, whatever it looks like.
-            std::fs::rename(&disk, &away).unwrap();
-            for has_id in [false, true] {
-                std::fs::create_dir_all(disk.join("volumes")).unwrap();
-                if has_id {
-                    std::fs::write(disk.join("id"), "0".repeat(32)).unwrap();
-                }
-                let refused = open(true).list().await.unwrap_err();
-                assert_eq!(refused.code(), FailureCode::StoreUnavailable, "{}", refused.chain());
-                assert!(refused.hint().is_some_and(|hint| hint.contains("mount")), "{}", refused.chain());
-            }
-            std::fs::remove_dir_all(&disk).unwrap();
-            std::fs::rename(&away, &disk).unwrap();
-            assert_eq!(open(true).list().await.unwrap(), [], "it is back");
-            std::fs::remove_dir_all(&disk).unwrap();
-            open(false);
-            assert_eq!(open(true).list().await.unwrap(), [], "a new one, of which nothing was attached");
-        }
-    }
-
-    /// A store in `disk`, of which this node has something attached or nothing.
-    fn fake(state: &Path, disk: &Path, has_volumes: bool) -> Arc<dyn VolumeStore> {
-        let (name, url) = (StoreName::new("x").unwrap(), format!("fake://{}", disk.display()));
-        let identity = Identity::new(&name, disk.to_owned(), state);
-        open_now_or_later(&name, &Url::parse(&url).unwrap(), None, Some(identity), has_volumes).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_store_in_the_state_folder_is_known_again_whatever_its_folder_is_called() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let disk = folder.path().join("stores/x");
-        for has_volumes in [false, true] {
-            let store = fake(folder.path(), &disk, has_volumes);
-            assert_eq!(store.list().await.unwrap(), [], "{has_volumes}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_store_whose_id_cannot_be_kept_is_not_taken_for_another_later() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let disk = folder.path().join("disk");
-        for in_the_way in [disk.join(".id.new"), folder.path().join("store-ids/.x.new")] {
-            fake(folder.path(), &disk, false);
-            std::fs::remove_dir_all(&disk).unwrap();
-            std::fs::create_dir_all(&in_the_way).unwrap();
-            fake(folder.path(), &disk, false);
-            std::fs::remove_dir(&in_the_way).unwrap();
-            let store = fake(folder.path(), &disk, true);
-            assert_eq!(store.list().await.unwrap(), [], "{}", in_the_way.display());
-        }
-    }
-
-    #[tokio::test]
-    async fn whoever_follows_the_hint_of_a_refusal_has_the_store_again() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let disk = folder.path().join("disk");
-        let (seen, id) = (folder.path().join("store-ids/x"), disk.join("id"));
-        for (what, to_remove) in [
-            ("lost", vec![&seen]),
-            ("restored without its id", vec![&seen]),
-            ("with an id that is none", vec![&id, &seen]),
-            ("remembered by an id that is none", vec![&seen]),
-        ] {
-            fake(folder.path(), &disk, false);
-            match what {
-                "lost" => std::fs::remove_dir_all(&disk).unwrap(),
-                "restored without its id" => std::fs::remove_file(&id).unwrap(),
-                _ => std::fs::write(to_remove[0], [0xff]).unwrap(),
-            }
-            for path in to_remove {
-                let refused = fake(folder.path(), &disk, true).list().await.unwrap_err();
-                let hint = refused.hint().unwrap_or_default();
-                assert!(hint.contains(&format!("remove `{}`", path.display())), "{what}: {hint}");
-                std::fs::create_dir_all(disk.join("volumes")).unwrap();
-                std::fs::remove_file(path).unwrap();
-            }
-            assert_eq!(fake(folder.path(), &disk, true).list().await.unwrap(), [], "{what}");
-        }
-    }
-
-    #[test]
-    fn agents_that_begin_a_store_at_once_agree_on_its_id() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let disk = folder.path().join("disk");
-        std::fs::create_dir(&disk).unwrap();
-        let name = StoreName::new("x").unwrap();
-        let states: Vec<_> = (0..8).map(|number| folder.path().join(number.to_string())).collect();
-        let identities = || states.iter().map(|state| Identity::new(&name, disk.clone(), state));
-        std::thread::scope(|scope| {
-            for identity in identities() {
-                scope.spawn(move || identity.keep());
-            }
-        });
-        identities().for_each(|identity| identity.refuse_another().unwrap());
-        assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_store_whose_folder_somebody_has_locked_is_opened_all_the_same() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let disk = folder.path().join("disk");
-        std::fs::create_dir(&disk).unwrap();
-        let locked = std::fs::File::open(&disk).unwrap();
-        locked.lock().unwrap();
-        assert_eq!(fake(folder.path(), &disk, false).list().await.unwrap(), []);
-        drop(locked);
-        fake(folder.path(), &disk, false);
-        assert!(folder.path().join("store-ids/x").exists(), "the next opening keeps it");
-    }
-
-    #[test]
-    fn a_store_whose_id_cannot_be_read_is_remembered_as_it_was() {
-        let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let (disk, seen) = (folder.path().join("disk"), folder.path().join("store-ids/x"));
-        fake(folder.path(), &disk, false);
-        let before = std::fs::read(&seen).unwrap();
-        std::fs::write(disk.join("id"), [0xff]).unwrap();
-        fake(folder.path(), &disk, false);
-        assert_eq!(std::fs::read(&seen).unwrap(), before);
     }
 }

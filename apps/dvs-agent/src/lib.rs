@@ -7,15 +7,12 @@ pub mod compose;
 pub mod config;
 mod daemon;
 mod engines;
-mod late_store;
 mod life;
 pub mod lock;
 mod node_id;
 mod privileges;
-mod random_id;
 mod reserved_paths;
-mod room;
 pub mod socket;
-mod store_id;
+mod space;
 
 pub use life::{attach, run};

@@ -3,8 +3,8 @@
 use crate::compose::{self, Composed};
 use crate::config::{AgentFlags, BrokerChoice, Environment, Problems, Settings};
 use crate::daemon;
-use crate::room;
 use crate::socket::{self, Status};
+use crate::space;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_job_json::Presence;
 use dvs_mqtt_rumqttc::{BrokerUrl, ConnectionState, MqttConfig, MqttDoor};
@@ -187,9 +187,7 @@ async fn work(settings: &Settings, broker: &BrokerChoice, is_daemon: bool) -> Re
         tracing::info!("told to stop while volumes are attached: the next start attaches the rest");
         return Ok(());
     };
-    let folders =
-        settings.stores.iter().filter_map(|(name, url)| Some((name.clone(), room::folder_of(url)?)));
-    tokio::spawn(room::watch(folders.collect()));
+    tokio::spawn(space::watch(core.stores().iter().map(|(_, store)| Arc::clone(store)).collect()));
 
     let broker = open_broker(broker).await?;
     let stores: Vec<_> = core.stores().iter().map(|(name, _)| name.clone()).collect();

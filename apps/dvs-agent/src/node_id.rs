@@ -1,18 +1,18 @@
-//! The id of this node: drawn once, kept in the state folder. Stores that several nodes share tell them apart by it,
+//! The id of this node: chosen once, kept in the state folder. Stores that several nodes share tell them apart by it,
 //! also after one is called otherwise.
 
-use crate::random_id;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::NodeId;
+use dvs_volume_record::id_file;
 use std::path::Path;
 
 const FILE: &str = "node-id";
 
-/// The id that is kept in `state`; a new one, if there is none yet.
+/// The id that is kept in `state`; a new one, if there is none yet, which is kept from then on if it `may_write`.
 ///
 /// # Errors
 /// `damaged` when what is there is no id; `internal` when it cannot be read or written.
-pub(crate) fn of(state: &Path) -> Result<NodeId, Failure> {
+pub(crate) fn of(state: &Path, may_write: bool) -> Result<NodeId, Failure> {
     let path = state.join(FILE);
     let failed = |what: &str, error| Failure::internal(format!("cannot {what} `{}`", path.display()), error);
     let no_id = |wrong| {
@@ -20,11 +20,13 @@ pub(crate) fn of(state: &Path) -> Result<NodeId, Failure> {
             .caused_by(wrong)
             .with_hint("put the id back: shared stores know by it what this node has attached")
     };
-    if let Some(kept) = random_id::read(&path).map_err(|error| failed("read", error))? {
+    if let Some(kept) = id_file::read(&path).map_err(|error| failed("read", error))? {
         return NodeId::new(kept).map_err(no_id);
     }
-    let drawn = random_id::draw().map_err(|error| failed("draw an id for", error))?;
-    random_id::write(&path, &drawn).map_err(|error| failed("write", error))?;
+    let drawn = id_file::random();
+    if may_write {
+        id_file::write(&path, &drawn).map_err(|error| failed("write", error))?;
+    }
     NodeId::new(drawn).map_err(no_id)
 }
 
@@ -34,13 +36,15 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn an_id_is_drawn_once() {
+    fn an_id_is_chosen_once() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
         let other = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let id = of(folder.path()).unwrap();
-        assert_eq!(of(folder.path()).unwrap(), id);
-        assert_ne!(of(other.path()).unwrap(), id);
+        let unkept = of(folder.path(), false).unwrap();
+        let id = of(folder.path(), true).unwrap();
+        assert_ne!(unkept, id);
+        assert_eq!(of(folder.path(), true).unwrap(), id);
+        assert_ne!(of(other.path(), true).unwrap(), id);
         fs::write(folder.path().join(FILE), "x").unwrap();
-        assert_eq!(of(folder.path()).unwrap_err().code(), FailureCode::Damaged);
+        assert_eq!(of(folder.path(), true).unwrap_err().code(), FailureCode::Damaged);
     }
 }

@@ -5,7 +5,7 @@
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, Probe, SharedStore, Source, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -149,8 +149,39 @@ impl VolumeStore for CircuitBreaker {
         self.ask(self.store.source(name)).await
     }
 
+    /// It is for showing, and holds no worker.
+    async fn probe(&self) -> Probe {
+        self.store.probe().await
+    }
+
     /// What operators ask holds no worker.
     fn shared(&self) -> Option<&dyn SharedStore> {
         self.store.shared()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dvs_domain::names::StoreName;
+    use dvs_store_contract::FolderBench;
+    use dvs_store_fake::FakeStore;
+    use std::collections::BTreeSet;
+    use url::Url;
+
+    const BENCH: FolderBench = FolderBench {
+        open: |folder, state| {
+            let url = Url::parse(&format!("fake://{}", folder.display())).unwrap();
+            let store = FakeStore::open(StoreName::new("try").unwrap(), &url, Some(state)).unwrap();
+            Arc::new(CircuitBreaker::new(Arc::new(store)))
+        },
+        elsewhere: |_| BTreeSet::new(),
+        ways_to_fail: &[],
+        fail_next_create: |_| {},
+    };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_behind_it_keeps_every_promise() {
+        dvs_store_contract::all(&BENCH).await;
     }
 }

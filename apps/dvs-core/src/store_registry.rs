@@ -188,7 +188,7 @@ mod tests {
     use dvs_store_fake::{Action, FakeStore};
 
     async fn store(folder: &std::path::Path, name: &str) -> Arc<FakeStore> {
-        let store = FakeStore::at(StoreName::new(name).unwrap(), &folder.join(name)).unwrap();
+        let store = FakeStore::at(StoreName::new(name).unwrap(), &folder.join(name));
         let size = VolumeSize::from_mebibytes(1).unwrap();
         let request = CreateRequest::at(MountPoint::new("/mnt/x").unwrap(), size);
         let spec = request.complete(&store.describe(), VolumeName::new("data").unwrap()).unwrap();

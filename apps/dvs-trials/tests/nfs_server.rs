@@ -56,6 +56,12 @@ impl Place for RealPlace {
         self.real.server.mend();
     }
 
+    async fn put_another(&self) -> bool {
+        false
+    }
+
+    async fn take_another_away(&self) {}
+
     async fn traces(&self) -> BTreeSet<String> {
         nfs_support::traces(&self.folder)
     }

@@ -5,7 +5,8 @@
 mod store;
 
 pub use store::{
-    Claim, ClaimKind, Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore,
+    Claim, ClaimKind, Created, DestroyError, Destroyed, Need, Probe, SharedStore, Source, SourceKind, Space,
+    VolumeStore,
 };
 
 use crate::failure::Failure;

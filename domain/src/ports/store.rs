@@ -56,6 +56,10 @@ pub trait VolumeStore: Send + Sync {
     /// `not-found`, `damaged`, `store-unavailable`, `internal` with the step.
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure>;
 
+    /// What the store needs of this host, and its free space: for showing. Makes nothing and changes nothing, also where
+    /// the store is still to be made.
+    async fn probe(&self) -> Probe;
+
     /// The claims of nodes on its volumes, exactly where [`StoreDescription::is_shared`].
     fn shared(&self) -> Option<&dyn SharedStore>;
 }
@@ -173,6 +177,35 @@ impl From<Failure> for DestroyError {
     fn from(failure: Failure) -> Self {
         Self::Refused(failure)
     }
+}
+
+/// What a store needs and what room it has.
+#[derive(Debug)]
+pub struct Probe {
+    /// Programs, devices and rights of this host.
+    pub needs: Vec<Need>,
+    /// The room at its place, or why that cannot be reached or used: `store-unavailable`.
+    pub space: Result<Space, Failure>,
+}
+
+/// Something that a store needs of this host.
+#[derive(Debug)]
+pub struct Need {
+    /// What it is called, such as `mkfs.ext4`.
+    pub what: &'static str,
+    /// Where it was found, or why it cannot be used.
+    pub found: Result<String, Failure>,
+    /// Whether no volume can be used without it.
+    pub is_vital: bool,
+}
+
+/// Room in the file system below a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What is free.
+    pub free_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
 }
 
 /// What to attach, and what keeps it there until it is attached.

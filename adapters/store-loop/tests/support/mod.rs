@@ -67,13 +67,11 @@ impl Place {
 
     /// Every file below the store's folder, and every loop device that is bound to one.
     pub(crate) fn traces(&self) -> BTreeSet<String> {
-        let mut traces = BTreeSet::new();
+        let mut traces = bound_below(self.folder.path());
         below(&self.root(), &mut traces);
-        for (number, file) in bound_devices() {
-            if file.starts_with(self.folder.path()) {
-                traces.insert(format!("/dev/loop{number}: {}", file.display()));
-            }
-        }
+        // The first operation makes these.
+        let own = ["volumes", "staging", "id"].map(|name| self.root().join(name).display().to_string());
+        traces.retain(|path| !own.contains(path));
         traces
     }
 
@@ -84,7 +82,7 @@ impl Place {
 
 pub(crate) fn open(root: &Path, options: &str) -> LoopStore {
     let url = Url::parse(&format!("loop://{}?{options}", root.display())).unwrap();
-    LoopStore::open(StoreName::new("loop").unwrap(), &url).unwrap()
+    LoopStore::open(StoreName::new("loop").unwrap(), &url, None).unwrap()
 }
 
 pub(crate) fn names_in(folder: &Path) -> Vec<String> {
@@ -105,6 +103,12 @@ fn below(folder: &Path, found: &mut BTreeSet<String>) {
             below(&path, found);
         }
     }
+}
+
+/// Every loop device that is bound to a file below `folder`.
+pub(crate) fn bound_below(folder: &Path) -> BTreeSet<String> {
+    let bound = bound_devices().into_iter().filter(|(_, file)| file.starts_with(folder));
+    bound.map(|(number, file)| format!("/dev/loop{number}: {}", file.display())).collect()
 }
 
 /// The numbers of all bound loop devices, and what the kernel calls their files.

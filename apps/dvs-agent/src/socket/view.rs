@@ -273,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn what_should_be_attached_and_no_store_has_is_shown_as_missing() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let store = FakeStore::at(StoreName::new("here").unwrap(), folder.path()).unwrap();
+        let store = FakeStore::at(StoreName::new("here").unwrap(), folder.path());
         let stores = StoreRegistry::new(vec![Arc::new(store)]).unwrap();
         let node = AttachmentRegistry::new(
             Arc::new(NoJournal),

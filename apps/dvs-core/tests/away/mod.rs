@@ -7,7 +7,9 @@ use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobRequest, Target};
 use dvs_domain::ledger::Limits;
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
-use dvs_domain::ports::{Claim, Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
+use dvs_domain::ports::{
+    Claim, Created, DestroyError, Destroyed, Probe, SharedStore, Source, Space, VolumeStore,
+};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::volume::{Entry, Mode, StoreDescription, Usage, Volume};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -101,6 +103,11 @@ impl VolumeStore for RemoteStore {
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
         self.reach().await?;
         Err(Failure::new(FailureCode::NotFound, format!("no `{name}`")))
+    }
+
+    async fn probe(&self) -> Probe {
+        let space = Space { free_bytes: 0, total_bytes: 0 };
+        Probe { needs: Vec::new(), space: self.reach().await.map(|()| space) }
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

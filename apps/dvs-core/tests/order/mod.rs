@@ -75,7 +75,7 @@ impl Mocked {
     /// With a volume at each of these paths.
     async fn with(journal: MockJournal, answers: MockAnswers, mounter: MockMounter, paths: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let store = Arc::new(FakeStore::at(StoreName::new("fake").unwrap(), folder.path()).unwrap());
+        let store = Arc::new(FakeStore::at(StoreName::new("fake").unwrap(), folder.path()));
         let mut remembered = Remembered::default();
         for path in paths {
             let job = create("made", path);

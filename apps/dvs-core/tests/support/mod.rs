@@ -60,7 +60,7 @@ impl Core {
 
     async fn with(limits: Limits, beside: Option<Arc<dyn VolumeStore>>) -> Self {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
-        let store = FakeStore::at(StoreName::new("fake").unwrap(), folder.path()).unwrap();
+        let store = FakeStore::at(StoreName::new("fake").unwrap(), folder.path());
         let parts = (Arc::default(), Arc::default(), Arc::new(Recorder::default()), Arc::default());
         Self::start(limits, folder, (Arc::new(store), beside), parts, Vec::new()).await
     }

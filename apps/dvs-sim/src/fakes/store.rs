@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, VolumeName};
 use dvs_domain::ports::{
-    Claim, Created, DestroyError, Destroyed, SharedStore, Source, SourceKind, VolumeStore,
+    Claim, Created, DestroyError, Destroyed, Probe, SharedStore, Source, SourceKind, Space, VolumeStore,
 };
 use dvs_domain::volume::{Entry, FileSystem, Mode, Provision, StoreDescription, Usage, Volume, VolumeId};
 use std::path::PathBuf;
@@ -220,6 +220,10 @@ impl VolumeStore for FakeStore {
         self.sim.moment(Call::Source).await;
         let path = PathBuf::from(format!("{DEVICE}{}", keep.open.number));
         Ok(Source::kept_by(SourceKind::Device { path, file_system: FileSystem::Ext4 }, Arc::new(keep)))
+    }
+
+    async fn probe(&self) -> Probe {
+        Probe { needs: Vec::new(), space: Ok(Space { free_bytes: 1 << 40, total_bytes: 1 << 40 }) }
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

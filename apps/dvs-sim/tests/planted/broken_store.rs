@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use dvs_core::CoreParts;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::VolumeName;
-use dvs_domain::ports::{Created, DestroyError, Destroyed, SharedStore, Source, VolumeStore};
+use dvs_domain::ports::{Created, DestroyError, Destroyed, Probe, SharedStore, Source, VolumeStore};
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use futures::future::join_all;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,6 +87,10 @@ impl VolumeStore for BrokenStore {
             }
             _ => self.store.source(name).await,
         }
+    }
+
+    async fn probe(&self) -> Probe {
+        self.store.probe().await
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {

@@ -1,18 +1,18 @@
-//! What the store has promised, so that it admits no more than its over-commit. The sum is kept in memory, and
-//! counted anew from the folders before anything is refused by it.
+//! What is reserved for the store's volumes, so that it admits no more than its over-commit. The sum is kept in memory,
+//! and counted anew from the folders before anything is refused by it.
 
 use crate::folders::Folders;
 use crate::step;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::VolumeName;
-use dvs_domain::overcommit::{OvercommitRatio, Room};
+use dvs_domain::overcommit::{Capacity, OvercommitRatio};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::volume::Provision;
 use rustix::fs::fstatvfs;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) struct Promises {
+pub(crate) struct Reservations {
     overcommit: OvercommitRatio,
     state: Mutex<State>,
 }
@@ -23,19 +23,19 @@ struct State {
     in_flight: HashMap<VolumeName, u64>,
 }
 
-/// Room for a volume that is being made. Dropped, it is given back.
+/// Space for a volume that is being made. Dropped, it is given back.
 pub(crate) struct Reservation {
-    promises: Arc<Promises>,
+    reservations: Arc<Reservations>,
     name: VolumeName,
 }
 
-impl Promises {
+impl Reservations {
     pub(crate) fn new(overcommit: OvercommitRatio, folders: &Folders) -> Result<Self, Failure> {
-        let state = State { made: promised(&folders.images()?), in_flight: HashMap::new() };
+        let state = State { made: sizes_of(&folders.images()?), in_flight: HashMap::new() };
         Ok(Self { overcommit, state: Mutex::new(state) })
     }
 
-    /// Takes room for `name`, or says why there is none.
+    /// Reserves space for `name`.
     pub(crate) fn reserve(
         self: &Arc<Self>,
         folders: &Folders,
@@ -48,20 +48,20 @@ impl Promises {
             .map_err(|errno| step::failed("reserve", "cannot tell what is free", errno))?;
         let free_bytes = below.f_bavail.saturating_mul(below.f_frsize);
         let admit = |allocated_bytes, promised_bytes| {
-            Room { free_bytes, allocated_bytes, promised_bytes }.admit(size, provision, self.overcommit)
+            Capacity { free_bytes, allocated_bytes, promised_bytes }.admit(size, provision, self.overcommit)
         };
-        // What is allocated only makes room larger, so it need not be counted when there is room without it.
+        // What is allocated only makes the capacity larger, so it need not be counted when the volume fits without it.
         if admit(0, state.promised_bytes()).is_err() {
             let images = folders.images()?;
             let allocated_bytes = images.iter().map(|image| image.allocated_bytes).sum();
-            state.made = promised(&images);
+            state.made = sizes_of(&images);
             admit(allocated_bytes, state.promised_bytes()).map_err(|refused| refused.at_step("reserve"))?;
         }
         state.in_flight.insert(name.clone(), size.bytes());
-        Ok(Reservation { promises: Arc::clone(self), name: name.clone() })
+        Ok(Reservation { reservations: Arc::clone(self), name: name.clone() })
     }
 
-    /// Gives back the room of a volume that is no more.
+    /// Gives back the space of a volume that is no more.
     pub(crate) fn release(&self, name: &VolumeName) {
         self.state().made.remove(name);
     }
@@ -79,9 +79,9 @@ impl State {
 }
 
 impl Reservation {
-    /// The volume is there: its room is taken for good.
+    /// The volume is there: its space is taken for good.
     pub(crate) fn keep(self) {
-        let mut state = self.promises.state();
+        let mut state = self.reservations.state();
         if let Some(bytes) = state.in_flight.remove(&self.name) {
             state.made.insert(self.name.clone(), bytes);
         }
@@ -90,10 +90,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.promises.state().in_flight.remove(&self.name);
+        self.reservations.state().in_flight.remove(&self.name);
     }
 }
 
-fn promised(images: &[crate::folders::Image]) -> HashMap<VolumeName, u64> {
+fn sizes_of(images: &[crate::folders::Image]) -> HashMap<VolumeName, u64> {
     images.iter().map(|image| (image.name.clone(), image.size_bytes)).collect()
 }

@@ -1,10 +1,10 @@
-//! How much room volumes take and have been promised. A thick volume counts as if it were allocated.
+//! What volumes take, and what is reserved for those that are being made. A thick volume counts as if it were allocated.
 
 use crate::folder::Folder;
 use crate::step::unreachable_at;
 use dvs_domain::failure::Failure;
 use dvs_domain::names::VolumeName;
-use dvs_domain::overcommit::{OvercommitRatio, Room};
+use dvs_domain::overcommit::{Capacity, OvercommitRatio};
 use dvs_domain::volume::{Entry, Provision, Volume, VolumeSpec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,57 +15,57 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What statistics count blocks in, whatever the file system's own are (stat(2)).
 const BLOCK_BYTES: u64 = 512;
 
-/// What has been promised to creates that are still running.
+/// What is reserved for creates that are still running.
 #[derive(Default)]
-pub(crate) struct Promises {
+pub(crate) struct Reservations {
     running: Mutex<BTreeMap<VolumeName, VolumeSpec>>,
 }
 
-/// A promise to a running create, kept until this is dropped.
-pub(crate) struct Promise {
-    promises: Arc<Promises>,
+/// Space for a running create, given back when this is dropped.
+pub(crate) struct Reservation {
+    reservations: Arc<Reservations>,
     name: VolumeName,
 }
 
-impl Promises {
-    /// Promises room to `volume`, unless that is more than the store has: `capacity` where it is limited,
+impl Reservations {
+    /// Reserves space for `volume`, unless that is more than the store has: `limit_bytes` where it is limited,
     /// else what the file system below has.
-    pub(crate) fn admit(
+    pub(crate) fn reserve(
         self: &Arc<Self>,
         folder: &Folder,
-        capacity: Option<u64>,
+        limit_bytes: Option<u64>,
         overcommit: OvercommitRatio,
         volume: &Volume,
-    ) -> Result<Promise, Failure> {
-        // Held while counting: of two creates at once the second sees what was promised to the first.
+    ) -> Result<Reservation, Failure> {
+        // Held while counting: of two creates at once the second sees what is reserved for the first.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let spec = &volume.spec;
-        room(folder, capacity, &running)?
+        capacity(folder, limit_bytes, &running)?
             .admit(spec.size, spec.provision.unwrap_or(Provision::Thin), overcommit)
-            .map_err(|refused| refused.at_step("reserve room"))?;
+            .map_err(|refused| refused.at_step("reserve"))?;
         running.insert(spec.id.name.clone(), spec.clone());
-        Ok(Promise { promises: Arc::clone(self), name: spec.id.name.clone() })
+        Ok(Reservation { reservations: Arc::clone(self), name: spec.id.name.clone() })
     }
 }
 
-impl Drop for Promise {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.promises.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        self.reservations.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
 }
 
-fn room(
+fn capacity(
     folder: &Folder,
-    capacity: Option<u64>,
+    limit_bytes: Option<u64>,
     running: &BTreeMap<VolumeName, VolumeSpec>,
-) -> Result<Room, Failure> {
-    let mut room = Room { free_bytes: 0, allocated_bytes: 0, promised_bytes: 0 };
+) -> Result<Capacity, Failure> {
+    let mut capacity = Capacity { free_bytes: 0, allocated_bytes: 0, promised_bytes: 0 };
     // What thick volumes would take and do not.
     let mut owed_bytes = 0;
     for spec in running.values() {
-        room.promised_bytes += spec.size.bytes();
+        capacity.promised_bytes += spec.size.bytes();
         if spec.provision == Some(Provision::Thick) {
-            room.allocated_bytes += spec.size.bytes();
+            capacity.allocated_bytes += spec.size.bytes();
             owed_bytes += spec.size.bytes();
         }
     }
@@ -77,19 +77,19 @@ fn room(
         }
         let used_bytes = used_bytes(&folder.volume(name));
         let allocated_bytes = allocated_bytes(&volume.spec, used_bytes);
-        room.promised_bytes += volume.spec.size.bytes();
-        room.allocated_bytes += allocated_bytes;
+        capacity.promised_bytes += volume.spec.size.bytes();
+        capacity.allocated_bytes += allocated_bytes;
         owed_bytes += allocated_bytes - used_bytes;
     }
-    room.free_bytes = match capacity {
-        Some(capacity) => capacity.saturating_sub(room.allocated_bytes),
+    capacity.free_bytes = match limit_bytes {
+        Some(limit_bytes) => limit_bytes.saturating_sub(capacity.allocated_bytes),
         None => {
             let below = rustix::fs::statvfs(folder.path())
-                .map_err(|error| unreachable_at("ask for free room", folder.path(), error))?;
+                .map_err(|error| unreachable_at("ask for free space", folder.path(), error))?;
             (below.f_bavail * below.f_frsize).saturating_sub(owed_bytes)
         }
     };
-    Ok(room)
+    Ok(capacity)
 }
 
 /// What a volume with these bytes inside takes in the store.

@@ -1,15 +1,24 @@
-//! Ids that are drawn once and kept in a file: 128 random bits in hexadecimal.
+//! Ids that are chosen once and kept in a file: 128 random bits in hexadecimal.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
+use uuid::Uuid;
 
-const BITS: usize = 128;
 /// So much of a file is read, in bytes: more than an id has.
 const FILE_BYTES_MAX: u64 = 256;
 
-/// What `path` holds; nothing where it is not there.
-pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
+/// A random id.
+#[must_use]
+pub fn random() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
+/// The content of `path`, if there is such a file.
+///
+/// # Errors
+/// Those of reading it.
+pub fn read(path: &Path) -> io::Result<Option<String>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -20,17 +29,13 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text.trim().to_owned()))
 }
 
-/// One that nobody has.
-pub(crate) fn draw() -> io::Result<String> {
-    let mut random = [0; BITS / 8];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Writes it whole and durable, or not at all.
-pub(crate) fn write(path: &Path, id: &str) -> io::Result<()> {
+/// Writes `id` to `path`, whole and durable, or not at all.
+///
+/// # Errors
+/// Those of writing it.
+pub fn write(path: &Path, id: &str) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.new")); // No store is called so.
+    let new = path.with_file_name(format!(".{name}.new")); // No store has such a name.
     let mut file = File::create(&new)?;
     writeln!(file, "{id}")?;
     file.sync_all()?;

@@ -1,4 +1,4 @@
-//! The record of a volume: JSON with a version and a checksum, in two copies. One is enough to know the volume.
+//! The record of a volume: JSON with a version and a checksum. Stores keep two copies; one is enough to know the volume.
 
 use data_encoding::HEXLOWER;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 const VERSION: u32 = 1;
 
 /// The largest record that is read. One that is written has less than 1 KiB.
-pub(crate) const RECORD_BYTES_MAX: usize = 16 * 1024;
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 
 /// What is read first: a later version may say everything else otherwise.
 #[derive(Deserialize)]
@@ -36,11 +36,15 @@ struct VolumeJson {
     store: String,
     name: String,
     mebibytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     file_system: Option<String>,
     uid: u32,
     gid: u32,
     mode: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     provision: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made_as: Option<String>,
     made_by: Option<JobJson>,
     made_at_milliseconds: u64,
 }
@@ -55,8 +59,20 @@ struct JobJson {
     attempt: Option<String>,
 }
 
-/// What is written for `volume`.
-pub(crate) fn encode(volume: &Volume) -> Result<Vec<u8>, Failure> {
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The volume.
+    pub volume: Volume,
+    /// What a store calls it besides, such as the name under which its directory was made.
+    pub made_as: Option<String>,
+}
+
+/// The bytes of the record of `volume`, which the store may call something else besides.
+///
+/// # Errors
+/// `internal`, never in practice: strings and numbers have a JSON form.
+pub fn encode(volume: &Volume, made_as: Option<String>) -> Result<Vec<u8>, Failure> {
     let spec = &volume.spec;
     let made_by = volume.made_by.as_ref().map(|Maker { job, attempt }| JobJson {
         sender: job.sender.as_str().to_owned(),
@@ -73,6 +89,7 @@ pub(crate) fn encode(volume: &Volume) -> Result<Vec<u8>, Failure> {
         gid: spec.gid,
         mode: spec.mode.to_string(),
         provision: spec.provision.map(|provision| provision.as_str().to_owned()),
+        made_as,
         made_by,
         made_at_milliseconds: volume.made_at.0,
     };
@@ -84,13 +101,16 @@ pub(crate) fn encode(volume: &Volume) -> Result<Vec<u8>, Failure> {
 }
 
 /// Whether a later version has written `bytes`: then they are not broken, and not to be mended.
-pub(crate) fn is_of_later_version(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn is_of_later_version(bytes: &[u8]) -> bool {
     serde_json::from_slice(bytes).is_ok_and(|VersionJson { version }| version > VERSION)
 }
 
-/// The volume that `bytes` record, if they are whole and about `id`; else what is wrong with them. The store's
-/// name is the one that it is configured under now.
-pub(crate) fn decode(bytes: &[u8], id: &VolumeId) -> Result<Volume, String> {
+/// What `bytes` record, if they are whole and about `id`. The store's name is the one that it is configured under now.
+///
+/// # Errors
+/// What is wrong with them, such as "is too large": the caller names the file.
+pub fn decode(bytes: &[u8], id: &VolumeId) -> Result<Record, String> {
     if bytes.len() > RECORD_BYTES_MAX {
         return Err("is too large".to_owned());
     }
@@ -109,8 +129,8 @@ pub(crate) fn decode(bytes: &[u8], id: &VolumeId) -> Result<Volume, String> {
     typed(record.volume, id).map_err(|failure| format!("has a value that cannot be: {failure}"))
 }
 
-fn typed(json: VolumeJson, id: &VolumeId) -> Result<Volume, Failure> {
-    Ok(Volume {
+fn typed(json: VolumeJson, id: &VolumeId) -> Result<Record, Failure> {
+    let volume = Volume {
         spec: VolumeSpec {
             id: VolumeId { store: id.store.clone(), name: VolumeName::new(json.name)? },
             size: VolumeSize::from_mebibytes(json.mebibytes)?,
@@ -122,7 +142,8 @@ fn typed(json: VolumeJson, id: &VolumeId) -> Result<Volume, Failure> {
         },
         made_by: json.made_by.map(typed_job).transpose()?,
         made_at: Timestamp(json.made_at_milliseconds),
-    })
+    };
+    Ok(Record { volume, made_as: json.made_as })
 }
 
 fn typed_job(job: JobJson) -> Result<Maker, Failure> {
@@ -173,30 +194,43 @@ mod tests {
         }
     }
 
+    fn recorded(volume: Volume) -> Record {
+        Record { volume, made_as: None }
+    }
+
     #[test]
     fn every_field_comes_back() {
-        let bytes = encode(&volume()).unwrap();
+        let bytes = encode(&volume(), None).unwrap();
         assert!(bytes.len() < 1024, "{} bytes", bytes.len());
-        assert_eq!(decode(&bytes, &id("a")).unwrap(), volume());
+        assert_eq!(decode(&bytes, &id("a")).unwrap(), recorded(volume()));
         let bare = Volume { made_by: None, ..volume() };
-        assert_eq!(decode(&encode(&bare).unwrap(), &id("a")).unwrap(), bare);
+        assert_eq!(decode(&encode(&bare, None).unwrap(), &id("a")).unwrap(), recorded(bare));
+        let plain = VolumeSpec { file_system: None, provision: None, ..volume().spec };
+        let named = Volume { spec: plain, ..volume() };
+        let bytes = encode(&named, Some(".new-1".to_owned())).unwrap();
+        let expected = Record { volume: named, made_as: Some(".new-1".to_owned()) };
+        assert_eq!(decode(&bytes, &id("a")).unwrap(), expected);
     }
 
     #[test]
     fn a_store_may_be_called_otherwise_later() {
         let renamed = VolumeId { store: StoreName::new("fast").unwrap(), name: id("a").name };
-        assert_eq!(decode(&encode(&volume()).unwrap(), &renamed).unwrap().spec.id, renamed);
+        assert_eq!(decode(&encode(&volume(), None).unwrap(), &renamed).unwrap().volume.spec.id, renamed);
     }
 
     #[test]
     fn no_changed_byte_goes_unnoticed() {
-        let bytes = encode(&volume()).unwrap();
+        let bytes = encode(&volume(), None).unwrap();
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1 << bit;
                 if let Ok(read) = decode(&changed, &id("a")) {
-                    assert_eq!(read, volume(), "byte {at}, bit {bit}: only a change of layout may be read");
+                    assert_eq!(
+                        read,
+                        recorded(volume()),
+                        "byte {at}, bit {bit}: only a change of layout may be read"
+                    );
                 }
             }
         }
@@ -207,12 +241,12 @@ mod tests {
 
     #[test]
     fn a_record_of_another_volume_is_no_record() {
-        assert!(decode(&encode(&volume()).unwrap(), &id("b")).unwrap_err().contains("`a`"));
+        assert!(decode(&encode(&volume(), None).unwrap(), &id("b")).unwrap_err().contains("`a`"));
     }
 
     #[test]
     fn what_a_later_version_wrote_is_not_guessed_at() {
-        let text = String::from_utf8(encode(&volume()).unwrap()).unwrap();
+        let text = String::from_utf8(encode(&volume(), None).unwrap()).unwrap();
         let later = text.replace("\"version\": 1", "\"version\": 2");
         assert!(decode(later.as_bytes(), &id("a")).unwrap_err().contains("version 2"));
         assert!(decode(&vec![b' '; RECORD_BYTES_MAX + 1], &id("a")).is_err());
