@@ -68,7 +68,7 @@ fn is_out_of_room(image: impl AsFd) -> bool {
         && fstatvfs(&image).is_ok_and(|below| below.f_bavail.saturating_mul(below.f_frsize) < FULL_BYTES)
 }
 
-/// Whether the superblock says that the file system was unmounted in order and has no known errors (the kernel's
+/// Whether the superblock text that the file system was unmounted in order and has no known errors (the kernel's
 /// ext4 documentation).
 fn is_clean(image: impl AsFd) -> Result<bool, Failure> {
     const SUPERBLOCK_AT: u64 = 1024;
@@ -106,28 +106,28 @@ fn judge(
         let detail = format!("`{CHECKER}` did not end within {CHECK_SECONDS_MAX} s and was killed");
         return Err(Failure::new(FailureCode::Timeout, detail));
     };
-    let said = if ended.said.is_empty() { String::new() } else { format!(": {}", ended.said) };
+    let output = if ended.output.is_empty() { String::new() } else { format!(": {}", ended.output) };
     match verdict(status) {
         Verdict::Good => {
-            tracing::info!(volume = %id, "checked{said}");
+            tracing::info!(volume = %id, "checked{output}");
             Ok(())
         }
         // What the volume is like shows only where its check can write.
         Verdict::Damaged if is_out_of_room() => Err(Failure::new(
             FailureCode::NoSpace,
-            format!("volume `{id}` cannot be checked, as its store is full: `{CHECKER} -p` ended with {status}{said}"),
+            format!("volume `{id}` cannot be checked, as its store is full: `{CHECKER} -p` ended with {status}{output}"),
         )
         .with_hint("delete what is not needed, then restart the agent")),
         Verdict::Damaged => Err(Failure::new(
             FailureCode::Damaged,
-            format!("volume `{id}` is damaged: `{CHECKER} -p` ended with {status}{said}"),
+            format!("volume `{id}` is damaged: `{CHECKER} -p` ended with {status}{output}"),
         )
         .with_hint(format!(
             "nothing is repaired by force: look at it with `{CHECKER} -fn {}`, mend or restore it, then restart the agent",
             path.display()
         ))),
         Verdict::NotChecked => {
-            Err(Failure::new(FailureCode::Internal, format!("`{CHECKER} -p` ended with {status}{said}")))
+            Err(Failure::new(FailureCode::Internal, format!("`{CHECKER} -p` ended with {status}{output}")))
         }
     }
 }
@@ -143,7 +143,7 @@ fn verdict(status: ExitStatus) -> Verdict {
     match status.code() {
         Some(code) if code & !MENDED == 0 => Verdict::Good,
         Some(code) if code & !(MENDED | NOT_MENDED | CANNOT_GO_ON) == 0 => Verdict::Damaged,
-        // Cancelled, called wrongly, a library is missing, or killed: it says nothing of the volume.
+        // Cancelled, called wrongly, a library is missing, or killed: it text nothing of the volume.
         _ => Verdict::NotChecked,
     }
 }

@@ -1,4 +1,4 @@
-//! Running a program without a shell, for a limited time, keeping the end of what it says.
+//! Running a program without a shell, for a limited time, keeping the end of its output.
 //!
 //! `unsafe` for one thing only: a program that works on a volume must not outlive this process, and a new process
 //! can only ask for that itself, before it becomes the program.
@@ -18,61 +18,61 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How much of the end of what a program says is kept.
-const SAID_BYTES_MAX: usize = 1024;
+/// Upper bound of the kept end of a program's output.
+const OUTPUT_BYTES_MAX: usize = 1024;
 
 /// How a program ended.
 pub(crate) struct Ended {
     /// `None` when it took too long and was killed.
     pub(crate) status: Option<ExitStatus>,
-    /// The end of what it said, on one line.
-    pub(crate) said: String,
+    /// The end of its output, on one line.
+    pub(crate) output: String,
 }
 
 /// A program that runs. Dropped before it has ended, it is killed.
 pub(crate) struct Running {
     child: Child,
-    says: PipeReader,
+    reader: PipeReader,
     until: Instant,
     waited_for: bool,
 }
 
 impl Running {
-    /// Starts `program` with `arguments`, an empty environment but `LC_ALL=C`, and no input. What it says on standard
+    /// Starts `program` with `arguments`, an empty environment but `LC_ALL=C`, and no input. Its output on standard
     /// error is kept.
     pub(crate) fn start(program: &Path, arguments: &[OsString], limit: Duration) -> io::Result<Self> {
-        let (says, saying) = pipe()?;
-        let child = prepare(program, arguments).stdout(Stdio::null()).stderr(saying).spawn()?;
-        Ok(Self { child, says, until: Instant::now() + limit, waited_for: false })
+        let (reader, writer) = pipe()?;
+        let child = prepare(program, arguments).stdout(Stdio::null()).stderr(writer).spawn()?;
+        Ok(Self { child, reader, until: Instant::now() + limit, waited_for: false })
     }
 
     /// Likewise, and the kernel kills the program when the thread that calls this ends, and so with this process,
-    /// however that ends. What it says on standard output is kept as well.
+    /// however that ends. Its output on standard output is kept as well.
     pub(crate) fn start_bound_to_this_thread(
         program: &Path,
         arguments: &[OsString],
         limit: Duration,
     ) -> io::Result<Self> {
-        let (says, saying) = pipe()?;
+        let (reader, writer) = pipe()?;
         let mut command = prepare(program, arguments);
-        command.stdout(saying.try_clone()?).stderr(saying);
+        command.stdout(writer.try_clone()?).stderr(writer);
         // SAFETY: between `fork` and `exec` only this one system call is made, which allocates nothing and takes no
         // lock.
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
-        Ok(Self { child: command.spawn()?, says, until: Instant::now() + limit, waited_for: false })
+        Ok(Self { child: command.spawn()?, reader, until: Instant::now() + limit, waited_for: false })
     }
 
     /// Waits until it ends, or has run for too long: then it is killed.
     pub(crate) fn finish(mut self) -> io::Result<Ended> {
-        let (ended, said) = watch(&self.child, &mut self.says, self.until)?;
+        let (ended, output) = watch(&self.child, &mut self.reader, self.until)?;
         if !ended {
             self.kill();
         }
         self.waited_for = true;
         let status = self.child.wait()?;
-        Ok(Ended { status: ended.then_some(status), said })
+        Ok(Ended { status: ended.then_some(status), output })
     }
 
     /// Neither it nor what it started may go on writing.
@@ -100,27 +100,27 @@ fn prepare(program: &Path, arguments: &[OsString]) -> Command {
     command
 }
 
-/// Waits until the program ends, or until `until`: then false. Gives what it said.
-fn watch(child: &Child, says: &mut PipeReader, until: Instant) -> io::Result<(bool, String)> {
+/// Waits until the program ends, or until `until`: then false. Gives its output.
+fn watch(child: &Child, reader: &mut PipeReader, until: Instant) -> io::Result<(bool, String)> {
     let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let mut said = Tail::default();
-    fcntl_setfl(&*says, OFlags::NONBLOCK)?;
-    let mut says = Some(says);
+    let mut output = Tail::default();
+    fcntl_setfl(&*reader, OFlags::NONBLOCK)?;
+    let mut reader = Some(reader);
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let mut watched = vec![PollFd::new(&ended, PollFlags::IN)];
-        watched.extend(says.as_ref().map(|says| PollFd::from_borrowed_fd(says.as_fd(), PollFlags::IN)));
+        watched.extend(reader.as_ref().map(|reader| PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)));
         match poll(&mut watched, Some(&Timespec::try_from(left).map_err(io::Error::other)?)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let has_ended = !watched[0].revents().is_empty();
         // A program that it started may hold the pipe open beyond its end, and is not waited for.
-        if says.as_mut().is_some_and(|says| said.is_at_end_of(says)) {
-            says = None;
+        if reader.as_mut().is_some_and(|reader| output.is_at_end_of(reader)) {
+            reader = None;
         }
         if has_ended || left.is_zero() {
-            return Ok((has_ended, said.text()));
+            return Ok((has_ended, output.text()));
         }
     }
 }
@@ -140,7 +140,7 @@ impl Tail {
                 Ok(0) => return true,
                 Ok(read) => {
                     self.bytes.extend_from_slice(&buffer[..read]);
-                    let too_many = self.bytes.len().saturating_sub(SAID_BYTES_MAX);
+                    let too_many = self.bytes.len().saturating_sub(OUTPUT_BYTES_MAX);
                     self.bytes.drain(..too_many);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -171,17 +171,17 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn the_end_of_what_a_program_says_is_kept() {
+    fn the_end_of_a_programs_output_is_kept() {
         let ended = shell("echo one >&2; echo; printf ' two\\n\\033[1m\\n' >&2; exit 3", LONG);
         assert_eq!(ended.status.unwrap().code(), Some(3));
-        assert_eq!(ended.said, "one; two; [1m");
+        assert_eq!(ended.output, "one; two; [1m");
     }
 
     #[test]
-    fn a_program_that_says_much_is_neither_stopped_nor_kept_whole() {
+    fn a_program_that_writes_much_is_neither_stopped_nor_kept_whole() {
         let ended = shell("i=0; while [ $i -lt 20000 ]; do echo line $i >&2; i=$((i+1)); done", LONG);
         assert!(ended.status.unwrap().success());
-        assert!(ended.said.ends_with("line 19999") && ended.said.len() < 2 * SAID_BYTES_MAX);
+        assert!(ended.output.ends_with("line 19999") && ended.output.len() < 2 * OUTPUT_BYTES_MAX);
     }
 
     #[test]
@@ -224,6 +224,6 @@ mod tests {
     #[test]
     fn nothing_of_the_agents_environment_is_passed_on() {
         let ended = shell("env | sort >&2; cat >&2", LONG);
-        assert!(ended.said.contains("LC_ALL=C") && !ended.said.contains("CARGO"), "{}", ended.said);
+        assert!(ended.output.contains("LC_ALL=C") && !ended.output.contains("CARGO"), "{}", ended.output);
     }
 }

@@ -4,7 +4,7 @@
 use crate::attach;
 use crate::entry;
 use crate::folders::{self, Folders, IMAGE, RECORDS};
-use crate::format::{Format, Formatting, Recipe};
+use crate::format::{Format, Formatting, MkfsPlan};
 use crate::owner;
 use crate::settings;
 use crate::shared::Shared;
@@ -92,17 +92,17 @@ fn fill(
     let image = make_image(&staged.folder, format)?;
     let path = root.join("staging").join(&staged.name).join(IMAGE);
     step::failpoint("loop.format")?;
-    let recipe = Recipe::of(format)?;
-    if let Some(template) = shared.templates.find(&recipe) {
+    let plan = MkfsPlan::of(format)?;
+    if let Some(template) = shared.templates.find(&plan) {
         template.write(&image)?;
         begin_to_write(IMAGE_SYNC, &image);
         write_records(&staged.folder, volume)?;
     } else {
-        let formatting = Formatting::start(&recipe, &path)?;
+        let formatting = Formatting::start(&plan, &path)?;
         // The disk has time for the record while the program formats.
         write_records(&staged.folder, volume)?;
         formatting.finish()?;
-        shared.templates.keep(&recipe, &image);
+        shared.templates.keep(&plan, &image);
     }
     step::failpoint("loop.own")?;
     if !format.is_owned_by_formatting() {

@@ -113,7 +113,7 @@ impl SoundVolume {
 }
 
 /// The file system to mount an image as, where `recorded` was asked for: the kernel mounts nothing as ext3 that
-/// has no journal, and `mkfs.ext3` leaves it out of an image that has no room for it.
+/// has no journal, and `mkfs.ext3` leaves it out of an image that is too small for it.
 pub(crate) fn file_system_to_mount(image: impl AsFd, recorded: FileSystem) -> io::Result<FileSystem> {
     /// `s_feature_compat` of the superblock, and its bit `has_journal` (the kernel's ext4 documentation).
     const FEATURE_COMPAT_AT: u64 = 1024 + 0x5c;
@@ -159,13 +159,13 @@ fn image(folder: &OwnedFd) -> Result<Stat, String> {
     }
 }
 
-/// The volume that either copy of the record tells; else what is wrong with both.
+/// The volume of the first copy of the record that is whole; else what is wrong with both.
 fn read_record(folder: &OwnedFd, id: &VolumeId) -> Result<Volume, String> {
     let read = |name| read_copy(folder, name, id).map(|(volume, _)| volume);
     read(RECORDS[0]).or_else(|first| read(RECORDS[1]).map_err(|second| format!("{first}; {second}")))
 }
 
-/// What the copy `name` of the record tells, and its bytes.
+/// The content of the copy `name` of the record, and its bytes.
 fn read_copy(folder: &OwnedFd, name: &str, id: &VolumeId) -> Result<(Volume, Vec<u8>), String> {
     let decoded = read_file(folder, name)
         .and_then(|bytes| record::decode(&bytes, id).map(|record| (record.volume, bytes)));
@@ -173,7 +173,7 @@ fn read_copy(folder: &OwnedFd, name: &str, id: &VolumeId) -> Result<(Volume, Vec
 }
 
 /// Writes a copy of the record anew that is missing or broken, while the other one is whole. The volume's folder is
-/// locked. What cannot be mended is told in the log, and the volume is as good as before.
+/// locked. What cannot be mended is logged, and the volume stays as it was.
 pub(crate) fn mend_record(folder: &OwnedFd, id: &VolumeId) {
     let [first, second] = RECORDS.map(|name| read_copy(folder, name, id));
     let (name, wrong, whole) = match (first, second) {
@@ -218,9 +218,9 @@ fn read_file(folder: &OwnedFd, name: &str) -> Result<Vec<u8>, String> {
         _ => return Err("is no file".to_owned()),
     };
     let most = record::RECORD_BYTES_MAX as u64 + 1;
-    // With room for all of it, and for seeing its end, it is read at once.
-    let room = usize::try_from(bytes_there).unwrap_or(0).min(record::RECORD_BYTES_MAX) + 64;
-    let mut bytes = Vec::with_capacity(room);
+    // One read takes all of it, and finds its end.
+    let capacity = usize::try_from(bytes_there).unwrap_or(0).min(record::RECORD_BYTES_MAX) + 64;
+    let mut bytes = Vec::with_capacity(capacity);
     File::from(file)
         .take(most)
         .read_to_end(&mut bytes)

@@ -43,7 +43,7 @@ pub(crate) struct Folders {
     pub(crate) staging: OwnedFd,
 }
 
-/// What room an image takes, and how much its volume was promised.
+/// The size and the allocation of an image.
 pub(crate) struct Image {
     pub(crate) name: VolumeName,
     pub(crate) size_bytes: u64,

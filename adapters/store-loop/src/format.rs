@@ -83,21 +83,21 @@ impl Format {
 
 /// A way to format. Images that were formatted by equal ones differ in nothing but their identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Recipe {
+pub(crate) struct MkfsPlan {
     name: &'static str,
     program: PathBuf,
     arguments: Vec<String>,
     size_bytes: u64,
     is_thin_ext: bool,
-    /// Of the program and of its configuration: an installed update or an edit makes another recipe.
+    /// Of the program and of its configuration: an installed update or an edit makes another plan.
     versions: [Option<FileVersion>; 2],
 }
 
 /// Device, inode, size, and time of the last change.
 type FileVersion = (u64, u64, u64, i64, i64);
 
-impl Recipe {
-    /// How an image becomes what `format` says.
+impl MkfsPlan {
+    /// How an image gets what `format` asks for.
     pub(crate) fn of(format: &Format) -> Result<Self, Failure> {
         let name = program::formatter(format.file_system);
         let program = program::find(name, format.file_system).map_err(|failure| failure.at_step("format"))?;
@@ -134,34 +134,34 @@ fn version(file: &Path) -> Option<FileVersion> {
 
 /// A program that formats an image. Dropped before it has ended, it is killed.
 pub(crate) struct Formatting<'a> {
-    recipe: &'a Recipe,
+    plan: &'a MkfsPlan,
     path: &'a Path,
     running: Running,
 }
 
 impl<'a> Formatting<'a> {
     /// Begins to format the image at `path`.
-    pub(crate) fn start(recipe: &'a Recipe, path: &'a Path) -> Result<Self, Failure> {
-        let mut arguments: Vec<OsString> = recipe.arguments.iter().map(Into::into).collect();
+    pub(crate) fn start(plan: &'a MkfsPlan, path: &'a Path) -> Result<Self, Failure> {
+        let mut arguments: Vec<OsString> = plan.arguments.iter().map(Into::into).collect();
         arguments.push(path.into());
-        let running = Running::start(&recipe.program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
-            .map_err(|error| cannot_run(recipe.name, error))?;
-        Ok(Self { recipe, path, running })
+        let running = Running::start(&plan.program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
+            .map_err(|error| cannot_run(plan.name, error))?;
+        Ok(Self { plan, path, running })
     }
 
     /// Waits until the image is formatted.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let Self { recipe, path, running } = self;
-        let name = &recipe.name;
+        let Self { plan, path, running } = self;
+        let name = &plan.name;
         match running.finish().map_err(|error| cannot_run(name, error))? {
             Ended { status: Some(status), .. } if status.success() => Ok(()),
-            Ended { status: Some(status), said } => {
-                let plain = recipe.without_seed();
-                if plain != *recipe && said.contains(SEED) {
+            Ended { status: Some(status), output } => {
+                let plain = plan.without_seed();
+                if plain != *plan && output.contains(SEED) {
                     // It is older than 1.43, or configured to make no checksums, and has written nothing yet.
                     return Formatting::start(&plain, path)?.finish();
                 }
-                Err(failed(name, &status.to_string(), &said))
+                Err(failed(name, &status.to_string(), &output))
             }
             Ended { status: None, .. } => Err(Failure::new(
                 FailureCode::Timeout,
@@ -176,14 +176,14 @@ fn cannot_run(name: &str, error: io::Error) -> Failure {
     Failure::internal(format!("cannot run `{name}`"), error).at_step("format")
 }
 
-fn failed(name: &str, status: &str, said: &str) -> Failure {
-    // What the C library says for ENOSPC where no language is set.
-    let full = said.contains("No space left on device");
+fn failed(name: &str, status: &str, output: &str) -> Failure {
+    // The C library's text for ENOSPC where no language is set.
+    let full = output.contains("No space left on device");
     let code = if full { FailureCode::NoSpace } else { FailureCode::Internal };
-    let detail = if said.is_empty() {
+    let detail = if output.is_empty() {
         format!("`{name}` ended with {status}")
     } else {
-        format!("`{name}` ended with {status}: {said}")
+        format!("`{name}` ended with {status}: {output}")
     };
     Failure::new(code, detail).at_step("format")
 }
@@ -226,25 +226,25 @@ mod tests {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
         // Given to the shell: a file that was just written may not be started while another test starts a program.
         let program = folder.path().join("mkfs.ext4");
-        // What 1.42 says, and what 1.47 says where the configuration makes no checksums.
-        for says in [
+        // The text of 1.42, and of 1.47 where the configuration makes no checksums.
+        for text in [
             "Invalid filesystem option set: ^resize_inode,metadata_csum_seed",
             "The metadata_csum_seed feature requires the metadata_csum feature.",
             "Something else.",
         ] {
             let knows_no_seed = format!(
-                "case \"$*\" in *metadata_csum_seed*) echo '{says}' >&2; exit 1;; esac\n\
+                "case \"$*\" in *metadata_csum_seed*) echo '{text}' >&2; exit 1;; esac\n\
                  for image; do :; done; echo formatted > \"$image\"\n"
             );
             fs::write(&program, knows_no_seed).unwrap();
             let image = folder.path().join("image");
             fs::write(&image, "").unwrap();
             let asked = format(FileSystem::Ext4, Provision::Thin);
-            let mut recipe = Recipe { program: "/bin/sh".into(), ..Recipe::of(&asked).unwrap() };
-            recipe.arguments.insert(0, program.display().to_string());
-            let formatted = Formatting::start(&recipe, &image).unwrap().finish();
-            assert_eq!(formatted.is_ok(), says.contains(SEED), "{says}");
-            assert_eq!(fs::read_to_string(&image).unwrap().is_empty(), formatted.is_err(), "{says}");
+            let mut plan = MkfsPlan { program: "/bin/sh".into(), ..MkfsPlan::of(&asked).unwrap() };
+            plan.arguments.insert(0, program.display().to_string());
+            let formatted = Formatting::start(&plan, &image).unwrap().finish();
+            assert_eq!(formatted.is_ok(), text.contains(SEED), "{text}");
+            assert_eq!(fs::read_to_string(&image).unwrap().is_empty(), formatted.is_err(), "{text}");
         }
     }
 

@@ -54,8 +54,8 @@ impl Sources {
         path.map(|path| Issued { path, retained })
     }
 
-    /// The device of the last source of `name`, if it is still that of its image and mounted: of one that is not,
-    /// nobody knows whether it is the only one.
+    /// The device of the last source of `name`, if it is still that of its image and mounted: it is unknown whether one
+    /// that is not mounted is the only one.
     pub(crate) fn remembered(&self, name: &VolumeName, file: BackingFile) -> Option<LoopDevice> {
         let number = self.by_name().get(name)?.number;
         let device = device::open_if_bound_to(number, file).ok()?.filter(is_as_bound_here)?;

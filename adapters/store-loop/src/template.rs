@@ -1,10 +1,10 @@
 //! What formatting wrote, kept: the next volume that is to be formatted in the same way gets a copy of it with an
 //! identity of its own. That takes a fraction of the time that the program takes, and leaves the same bytes.
 //!
-//! Only thin ext images: what is written into them is small, and nothing but their superblocks says which of them
+//! Only thin ext images: what is written into them is small, and nothing but their superblocks text which of them
 //! it is ([`Superblock::parse`]). Every other one is formatted by its program each time.
 
-use crate::format::Recipe;
+use crate::format::MkfsPlan;
 use crate::step;
 use crate::superblock::{Identity, SUPERBLOCK_BYTES, Superblock};
 use dvs_domain::failure::Failure;
@@ -30,7 +30,7 @@ const PAGE_BYTES: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Templates {
     /// The last one used comes first.
-    kept: Mutex<VecDeque<(Recipe, Arc<Template>)>>,
+    kept: Mutex<VecDeque<(MkfsPlan, Arc<Template>)>>,
 }
 
 /// What makes an empty image a formatted one.
@@ -42,35 +42,35 @@ pub(crate) struct Template {
 }
 
 impl Templates {
-    /// What the formatting of `recipe` wrote the last time, where that is known.
-    pub(crate) fn find(&self, recipe: &Recipe) -> Option<Arc<Template>> {
+    /// What the formatting of `plan` wrote the last time, where that is known.
+    pub(crate) fn find(&self, plan: &MkfsPlan) -> Option<Arc<Template>> {
         let mut kept = self.kept();
-        let at = kept.iter().position(|(known, _)| known == recipe)?;
+        let at = kept.iter().position(|(known, _)| known == plan)?;
         let found = kept.remove(at)?;
         let template = Arc::clone(&found.1);
         kept.push_front(found);
         Some(template)
     }
 
-    /// Keeps what `recipe` has just written into `image`, if it can be a template.
-    pub(crate) fn keep(&self, recipe: &Recipe, image: &OwnedFd) {
-        if !recipe.is_thin_ext() {
+    /// Keeps what `plan` has just written into `image`, if it can be a template.
+    pub(crate) fn keep(&self, plan: &MkfsPlan, image: &OwnedFd) {
+        if !plan.is_thin_ext() {
             return;
         }
         // Not every file system tells before that where the data is.
         match fdatasync(image).and_then(|()| Template::read(image)) {
             Ok(Some(template)) => {
                 let mut kept = self.kept();
-                kept.retain(|(known, _)| known != recipe);
+                kept.retain(|(known, _)| known != plan);
                 kept.truncate(TEMPLATES_MAX - 1);
-                kept.push_front((recipe.clone(), Arc::new(template)));
+                kept.push_front((plan.clone(), Arc::new(template)));
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a formatted image cannot be read for the next one"),
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<(Recipe, Arc<Template>)>> {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<(MkfsPlan, Arc<Template>)>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,7 +196,7 @@ mod tests {
         file.into()
     }
 
-    /// What the program says is wrong with the file system, and its status.
+    /// What the program text is wrong with the file system, and its status.
     fn complaints(path: &Path, options: &[&str]) -> (bool, String) {
         let mut command = Command::new("e2fsck");
         let output = command.args(["-f", "-n"]).args(options).arg(path).output().unwrap();
@@ -224,12 +224,12 @@ mod tests {
         ] {
             let what = format!("{file_system} of {mebibytes} MiB");
             let (format, templates) = (format(file_system, mebibytes), Templates::default());
-            let recipe = Recipe::of(&format).unwrap();
+            let plan = MkfsPlan::of(&format).unwrap();
             let path = folder.path().join("formatted");
             let image = empty_image(&path, format.size_bytes);
-            Formatting::start(&recipe, &path).unwrap().finish().unwrap();
-            templates.keep(&recipe, &image);
-            let template = templates.find(&recipe).unwrap_or_else(|| panic!("{what} is no template"));
+            Formatting::start(&plan, &path).unwrap().finish().unwrap();
+            templates.keep(&plan, &image);
+            let template = templates.find(&plan).unwrap_or_else(|| panic!("{what} is no template"));
 
             let mut identities =
                 BTreeSet::from([(bytes_at(&image, 1024 + 0x68), bytes_at(&image, 1024 + 0xEC))]);
@@ -237,12 +237,12 @@ mod tests {
                 let path = folder.path().join(name);
                 let image = empty_image(&path, format.size_bytes);
                 template.write(&image).unwrap();
-                let (sound, said) = complaints(&path, &[]);
-                assert!(sound, "{what}: {said}");
+                let (sound, output) = complaints(&path, &[]);
+                assert!(sound, "{what}: {output}");
                 if let Some(options) = &copy {
-                    // Only what this superblock says of itself: it is a copy, and so older than the first.
-                    let (_, said) = complaints(&path, options);
-                    assert!(said.contains("Pass 5") && !said.contains("invalid"), "{what}: {said}");
+                    // Only what this superblock text of itself: it is a copy, and so older than the first.
+                    let (_, output) = complaints(&path, options);
+                    assert!(output.contains("Pass 5") && !output.contains("invalid"), "{what}: {output}");
                 }
                 identities.insert((bytes_at(&image, 1024 + 0x68), bytes_at(&image, 1024 + 0xEC)));
                 std::fs::remove_file(path).unwrap();
@@ -259,9 +259,9 @@ mod tests {
         let asked = format(FileSystem::Ext4, 16);
         let path = folder.path().join("image");
         let image = empty_image(&path, asked.size_bytes);
-        let recipe = Recipe::of(&asked).unwrap();
-        Formatting::start(&recipe, &path).unwrap().finish().unwrap();
-        templates.keep(&recipe, &image);
+        let plan = MkfsPlan::of(&asked).unwrap();
+        Formatting::start(&plan, &path).unwrap().finish().unwrap();
+        templates.keep(&plan, &image);
         for other in [
             Format { size_bytes: 17 << 20, ..asked },
             Format { uid: 1, ..asked },
@@ -269,10 +269,10 @@ mod tests {
             Format { provision: Provision::Thick, ..asked },
             Format { file_system: FileSystem::Ext3, ..asked },
         ] {
-            assert!(templates.find(&Recipe::of(&other).unwrap()).is_none(), "{other:?}");
+            assert!(templates.find(&MkfsPlan::of(&other).unwrap()).is_none(), "{other:?}");
         }
-        assert!(templates.find(&recipe).is_some());
-        let thick = Recipe::of(&Format { provision: Provision::Thick, ..asked }).unwrap();
+        assert!(templates.find(&plan).is_some());
+        let thick = MkfsPlan::of(&Format { provision: Provision::Thick, ..asked }).unwrap();
         templates.keep(&thick, &image);
         assert!(templates.find(&thick).is_none(), "a thick image is a template");
     }
@@ -281,16 +281,16 @@ mod tests {
     fn few_templates_are_kept_and_none_that_is_large() {
         let folder = tempfile::Builder::new().prefix("dvs-test-").tempdir().unwrap();
         let templates = Templates::default();
-        let recipes: Vec<Recipe> =
-            (1..12).map(|mebibytes| Recipe::of(&format(FileSystem::Ext4, mebibytes)).unwrap()).collect();
+        let plans: Vec<MkfsPlan> =
+            (1..12).map(|mebibytes| MkfsPlan::of(&format(FileSystem::Ext4, mebibytes)).unwrap()).collect();
         let path = folder.path().join("image");
         let image = empty_image(&path, 1 << 20);
-        Formatting::start(&recipes[0], &path).unwrap().finish().unwrap();
-        for recipe in &recipes {
-            templates.keep(recipe, &image);
-            assert!(templates.find(&recipes[0]).is_some(), "what is in use went");
+        Formatting::start(&plans[0], &path).unwrap().finish().unwrap();
+        for plan in &plans {
+            templates.keep(plan, &image);
+            assert!(templates.find(&plans[0]).is_some(), "what is in use went");
         }
-        let kept = recipes.iter().filter(|recipe| templates.find(recipe).is_some()).count();
+        let kept = plans.iter().filter(|plan| templates.find(plan).is_some()).count();
         assert_eq!(kept, TEMPLATES_MAX);
 
         let full = vec![1; usize::try_from(TEMPLATE_BYTES_MAX).unwrap()];
