@@ -151,7 +151,8 @@ impl World {
                 0 => 0,
                 1 => self.random.between(0, usual.min(3)),
                 _ => self.random.between(0, usual),
-            } + hang.unwrap_or(0),
+            } + hang.unwrap_or(0)
+                + if call == Call::Commit { self.scenario.commit_milliseconds } else { 0 },
         )
     }
 }
