@@ -1,6 +1,8 @@
 //! Checks of commits: their order, and whether what they record is true.
 
 use crate::promise::Promise;
+use crate::scenario::is_shared;
+use crate::world::disk::Image;
 use crate::world::history::Expected;
 use crate::world::kernel::Mount;
 use crate::world::{LIMITS, World};
@@ -139,11 +141,13 @@ impl World {
             }
             Outcome::Failed(report) => {
                 self.counts.failed += 1;
+                self.history.failed.insert(key.clone());
                 self.log(format_args!("journal: {key} has failed: {} {}", report.code, report.error));
                 self.check_failed(record, report, finished);
             }
         }
         if finished.outcome == Outcome::Done {
+            self.history.failed.remove(&key);
             self.history.done.insert(key);
         }
     }
@@ -255,12 +259,12 @@ impl World {
         }
     }
 
-    /// A failed create leaves nothing behind.
+    /// A failed create leaves nothing behind, but on a shared store its volume, whole.
     pub(super) fn check_undone(&mut self, key: &JobKey) {
-        let made = self
-            .disk
-            .images()
-            .find(|(_, image)| image.volume.made_by.as_ref().is_some_and(|maker| maker.job == *key));
+        let is_left = |id: &VolumeId, image: &Image| {
+            image.volume.made_by.as_ref().is_some_and(|maker| maker.job == *key) && !is_shared(id)
+        };
+        let made = self.disk.images().find(|(id, image)| is_left(id, image));
         let holder = Holder::Job(key.clone());
         let held = self.disk.attachments.values().find(|there| there.holders.contains(&holder));
         let left = match (made, held) {

@@ -1,6 +1,7 @@
 //! Checks once no work is left: all that was promised is true, and nothing else is there.
 
 use crate::promise::Promise;
+use crate::scenario::is_shared;
 use crate::world::history::Expected;
 use crate::world::kernel::Mount;
 use crate::world::{LIMITS, World};
@@ -128,9 +129,15 @@ impl World {
 
     /// No volume is left that no job was promised.
     fn check_volumes(&mut self) {
-        let unexpected = self.disk.images().find(|(id, _)| {
+        let unexpected = self.disk.images().find(|(id, image)| {
             let expected = self.history.expected.get(id).map(|(_, expected)| expected);
-            !matches!(expected, Some(Expected::Present { .. }))
+            let may_stay = is_shared(id)
+                && image
+                    .volume
+                    .made_by
+                    .as_ref()
+                    .is_some_and(|maker| self.history.failed.contains(&maker.job));
+            !may_stay && !matches!(expected, Some(Expected::Present { .. }))
         });
         let Some((id, made_by)) = unexpected.map(|(id, image)| (id, image.volume.made_by.clone())) else {
             return;

@@ -10,7 +10,7 @@ use dvs_domain::job::{CreateRequest, DeleteRequest, Job, JobKind, JobRequest, Ta
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
-use dvs_domain::volume::FileSystem;
+use dvs_domain::volume::{FileSystem, VolumeId};
 
 /// Mount points: siblings, nested ones, some that share a parent, a root itself.
 const PATHS: [&str; 9] =
@@ -19,6 +19,12 @@ const NAMES: [&str; 3] = ["v", "w", "x"];
 const SENDERS: [&str; 3] = ["ann", "bob", "cyd"];
 /// Names of the stores, the default first.
 pub(crate) const STORES: [&str; 2] = ["one", "two"];
+
+/// Whether other nodes can reach the volume: that is so in the second store.
+pub(crate) fn is_shared(volume: &VolumeId) -> bool {
+    volume.store.as_str() == STORES[1]
+}
+
 /// Bounds of the time in which the steps happen, in milliseconds.
 const SPAN_MILLISECONDS: (u64, u64) = (4_000, 60_000);
 /// How many of 100 seeds are a flood of jobs.

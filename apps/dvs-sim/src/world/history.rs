@@ -20,6 +20,8 @@ pub(crate) struct History {
     pub(crate) expected: BTreeMap<VolumeId, (u64, Expected)>,
     /// Jobs that ended with `DONE`.
     pub(crate) done: BTreeSet<JobKey>,
+    /// Jobs that failed.
+    pub(crate) failed: BTreeSet<JobKey>,
     /// The volume whose end each delete has decided.
     pub(crate) decided: BTreeMap<JobKey, VolumeId>,
     /// When the engine last reported no user of a volume: its place in the sequence, and the life.
