@@ -217,7 +217,7 @@ fn mount_points_that_are_not_normal_are_forbidden_paths() {
 }
 
 #[test]
-fn a_key_twice_hides_sender_or_id_only_where_they_are_in_doubt() {
+fn a_key_twice_hides_sender_or_id_only_where_they_are_ambiguous() {
     let twice = |payload: &str, whom, words| {
         check(CREATE, payload.as_bytes(), FailureCode::BadRequest, whom, words);
     };
