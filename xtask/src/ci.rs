@@ -15,13 +15,11 @@ use crate::{crash, machine, new_store, run, sim, tidy};
 /// Their tests are run by the step that prepares a broker for them.
 const FEATURES: &str = "dvs-features";
 
-/// The steps so far.
 #[derive(Default)]
 struct Gate {
     steps: Vec<Step>,
 }
 
-/// Runs the gate.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     if machine::is_root() {
         machine::require(&[

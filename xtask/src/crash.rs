@@ -20,7 +20,6 @@ const IN_THE_GATE: [&str; 5] = ["--quick", "--rounds", "60", "--twin-rounds", "4
 /// What came of a run in the gate.
 #[derive(Default)]
 pub(crate) struct Report {
-    /// What was counted.
     pub(crate) counts: Vec<String>,
     /// Why it could not run, if so.
     pub(crate) not_run: Option<String>,

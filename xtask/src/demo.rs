@@ -34,7 +34,6 @@ struct Demo {
     real: bool,
 }
 
-/// Shows it.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let obstacle = machine::no_loop_devices();
     match &obstacle {

@@ -35,7 +35,6 @@ enum Store {
     Fake,
 }
 
-/// What came of all runs.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) runs: Vec<Features>,
@@ -83,7 +82,6 @@ impl Display for Store {
     }
 }
 
-/// Runs the features by themselves.
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let report = run(workspace, options)?;
     println!();

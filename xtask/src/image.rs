@@ -68,7 +68,6 @@ impl Mosquitto {
     }
 }
 
-/// The program of this machine.
 pub(crate) fn program() -> Result<PathBuf> {
     let hint = format!("{HINT}install it: on Debian `sudo apt-get install -y mosquitto`");
     machine::find("mosquitto").ok_or_else(|| anyhow!(hint).context("there is no program `mosquitto`"))

@@ -28,7 +28,6 @@ pub(crate) const FILE_SYSTEMS: &[Program] = &[
     program("losetup", "mount"),
 ];
 
-/// The broker and its clients.
 pub(crate) const MOSQUITTO: &[Program] = &[
     program("mosquitto", "mosquitto"),
     program("mosquitto_pub", "mosquitto-clients"),

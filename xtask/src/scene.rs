@@ -19,7 +19,6 @@ const AGENT_LIMIT: Duration = Duration::from_secs(20);
 /// How many lines of the agent's log are shown when something breaks.
 const LOG_LINES: usize = 20;
 
-/// The folder and its agent.
 pub(crate) struct Scene {
     folder: PathBuf,
     agent: Option<Child>,
@@ -37,7 +36,6 @@ impl Scene {
         Ok(Self { folder, agent: None })
     }
 
-    /// The folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -14,7 +14,6 @@ const DEFAULT: &str = "default";
 
 /// The workspace that this program was started in.
 pub(crate) struct Workspace {
-    /// What `cargo metadata --no-deps` says.
     pub(crate) metadata: Metadata,
 }
 

@@ -1,4 +1,4 @@
-//! What arrives on a topic becomes a job, or a refusal that says why.
+//! Turns a message into a job, or into a refusal with its reason.
 
 use crate::document::{Document, bad};
 use crate::shown;
@@ -11,8 +11,8 @@ use dvs_domain::ports::Arrival;
 use dvs_domain::size::VolumeSize;
 use dvs_domain::volume::{FileSystem, Mode, Provision};
 
-/// Reads one message. A refusal names its sender and id wherever the payload gives usable ones, so that the
-/// sender hears of it. `retained` is the message's own flag: an old message that the broker kept is no job.
+/// Reads one message. A refusal names sender and id wherever the payload has usable ones, so that it can be answered.
+/// `retained` is the message's own flag: a message that the broker had stored is not a job.
 #[must_use]
 pub fn decode(topics: &Topics, topic: &str, payload: &[u8], retained: bool) -> Arrival {
     let mut document = Document::read(payload);

@@ -1,5 +1,5 @@
-//! A payload as a JSON object, read strictly: what a lenient reader would pass over is kept as a flaw, so
-//! that the sender can still be told.
+//! A payload as a JSON object, parsed strictly: what a lenient parser would ignore is kept as a flaw, so that the
+//! refusal can still be sent to the right sender.
 
 use crate::shown;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -9,12 +9,12 @@ use std::fmt;
 
 /// The largest payload that can be a job.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
-/// The largest payload in which a refused sender is still looked for. What is larger is not read at all.
+/// The largest payload that is parsed to find the sender of a refusal. Larger ones are not parsed.
 pub const PEEK_BYTES_MAX: usize = 1024 * 1024;
-/// How deep lists and objects may lie in each other; the payload itself is the first.
+/// Maximum nesting of lists and objects; the payload itself is level 1.
 pub const NESTING_MAX: usize = 8;
 
-/// What was read of a payload: the values of the keys that are asked for, and the first thing wrong with it.
+/// The values of a payload's top-level keys, and the first flaw of the payload as a whole.
 #[derive(Debug)]
 pub(crate) struct Document {
     values: BTreeMap<String, Value>,
@@ -22,7 +22,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// Reads `payload`. Never fails: what cannot be read at all has no values, and a flaw.
+    /// Parses `payload`. Never fails: an unreadable payload has no values, and a flaw.
     pub(crate) fn read(payload: &[u8]) -> Self {
         let too_large = (payload.len() > PAYLOAD_BYTES_MAX).then(|| bad("the payload is larger than 64 KiB"));
         let unread = |flaw| Self { values: BTreeMap::new(), flaw: Some(flaw) };
@@ -108,7 +108,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// What a JSON reader would pass over, and the contract refuses.
+/// Flaws that a JSON parser accepts and the contract refuses.
 #[derive(Default)]
 struct Flaws {
     too_deep: bool,
@@ -197,7 +197,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         if self.depth > NESTING_MAX {
             self.flaws.too_deep = true;
-            // Passing over is done without recursion, however deep the rest is.
+            // Skips the rest without recursion, whatever its depth.
             while list.next_element::<IgnoredAny>()?.is_some() {}
             return Ok(Value::List);
         }

@@ -1,15 +1,15 @@
-//! What is said becomes a topic and bytes.
+//! Topics and payloads of answers, jobs and presence.
 
 use crate::topics::Topics;
 use dvs_domain::job::{Answer, CreateRequest, Job, JobRequest, Status};
 use dvs_domain::names::StoreName;
 use serde::Serialize;
 
-/// How much of a reason or a hint goes into an answer. A broker may cut off a client for one huge message,
-/// and the answer would then be sent again for ever.
+/// Maximum length of a reason or hint in an answer. A broker may disconnect a client because of one huge message, and
+/// the answer would then be sent again for ever.
 pub const ANSWER_TEXT_CHARACTERS_MAX: usize = 4096;
 
-/// The topic and payload that tell `answer`. Only `PENDING` and `DONE` ever go to `…/jobs`: deployed senders
+/// The topic and payload of `answer`. Only `PENDING` and `DONE` ever go to `…/jobs`: deployed senders
 /// take any other word there for success.
 #[must_use]
 pub fn encode_answer(topics: &Topics, answer: &Answer) -> (String, Vec<u8>) {
@@ -65,21 +65,17 @@ pub fn encode_job(topics: &Topics, job: &Job) -> (String, Vec<u8>) {
     (topics.job_topic(job.request.kind()), bytes(&json))
 }
 
-/// Whether an agent is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It takes jobs.
     Online {
-        /// Its version.
         version: String,
         /// Its stores, the default one first.
         stores: Vec<StoreName>,
     },
-    /// It does not. Also the last will that the broker publishes when the agent is gone.
+    /// Also the last will, which the broker publishes when the connection is lost.
     Offline,
 }
 
-/// The payload that tells `presence`.
 #[must_use]
 pub fn encode_presence(presence: &Presence) -> Vec<u8> {
     bytes(&match presence {
@@ -97,7 +93,8 @@ pub fn encode_presence(presence: &Presence) -> Vec<u8> {
 struct AnswerJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<&'a str>,
-    #[serde(rename = "jobId", skip_serializing_if = "Option::is_none")] // What deployed senders read.
+    #[serde(rename = "jobId", skip_serializing_if = "Option::is_none")]
+    // The key that deployed senders read.
     job_id: Option<&'a str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

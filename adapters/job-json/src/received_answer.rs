@@ -1,11 +1,10 @@
-//! An answer as its sender reads it: tolerant, because the agent that answers may be another version.
+//! An answer as a sender parses it: leniently, because the agent may have another version.
 
 use dvs_domain::failure::{FailureCode, FailureReport};
 use dvs_domain::job::Status;
 use dvs_domain::names::JobId;
 use serde::Deserialize;
 
-/// An answer of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedAnswer {
     /// The id of the job; absent when the agent could not read it.
@@ -13,8 +12,8 @@ pub struct ReceivedAnswer {
     pub status: Status,
 }
 
-/// Reads an answer; `None` for what is none. Unknown keys are ignored; a code of a later version counts as
-/// [`FailureCode::Internal`], and its word stays in the text.
+/// Parses an answer; `None` if the payload is not one. Unknown keys are ignored; the code of a later version becomes
+/// [`FailureCode::Internal`] and is kept in the text.
 #[must_use]
 pub fn decode_answer(payload: &[u8]) -> Option<ReceivedAnswer> {
     let json: AnswerJson = serde_json::from_slice(payload).ok()?;

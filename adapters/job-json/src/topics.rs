@@ -1,4 +1,4 @@
-//! Topics: which fixed words they have, and which topic says what.
+//! Topics: their configurable words, and the topic of each kind of message.
 
 use crate::shown;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -11,19 +11,16 @@ use dvs_domain::names::{NodeName, SenderId};
 pub struct TopicWords {
     /// The first word of every topic.
     pub docker: String,
-    /// What a node's jobs are about.
+    /// Precedes the kind of a job.
     pub volumes: String,
-    /// The leaf for create jobs.
     pub create: String,
-    /// The leaf for delete jobs.
     pub delete: String,
-    /// What stands in a node's place in topics of senders.
+    /// Takes the place of a node's name in the topics of senders.
     pub sip: String,
-    /// The leaf for answers.
     pub jobs: String,
-    /// The leaf below `jobs` for jobs that broke.
+    /// The leaf below `jobs` for failures.
     pub failed: String,
-    /// The leaf for an agent's presence.
+    /// The leaf for presence.
     pub agent: String,
 }
 
@@ -115,7 +112,6 @@ impl Topics {
         Ok(Self { words, node })
     }
 
-    /// The node.
     #[must_use]
     pub fn node(&self) -> &NodeName {
         &self.node
@@ -127,26 +123,26 @@ impl Topics {
         format!("{}/#", self.volumes())
     }
 
-    /// Where a job of `kind` goes.
+    /// The topic for jobs of `kind`.
     #[must_use]
     pub fn job_topic(&self, kind: JobKind) -> String {
         format!("{}/{}", self.volumes(), self.leaf(kind))
     }
 
-    /// Where `PENDING` and `DONE` for `sender` go, and nothing else ever.
+    /// The topic for `PENDING` and `DONE` to `sender`, and for nothing else.
     #[must_use]
     pub fn answers(&self, sender: &SenderId) -> String {
         let TopicWords { docker, sip, jobs, .. } = &self.words;
         format!("{docker}/{sip}/{sender}/{jobs}")
     }
 
-    /// Where `sender` is told why there will be no `DONE`.
+    /// The topic for failures to `sender`.
     #[must_use]
     pub fn failures(&self, sender: &SenderId) -> String {
         format!("{}/{}", self.answers(sender), self.words.failed)
     }
 
-    /// Where the agent says that it is there.
+    /// The topic for the agent's presence.
     #[must_use]
     pub fn presence(&self) -> String {
         format!("{}/{}/{}", self.words.docker, self.node, self.words.agent)

@@ -21,22 +21,18 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const INFLIGHT_MAX: usize = 100;
 /// How long a client may take to introduce itself.
 pub const INTRODUCTION_MILLISECONDS_MAX: u16 = 10_000;
-/// How long starting may take.
 pub const START_SECONDS_MAX: u64 = 10;
 
 /// Each topic keeps at most this much, in pieces of a tenth.
 const TOPIC_BYTES_MAX: usize = 10 * 1024 * 1024;
 
-/// Who may reach the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Only programs on this host.
     Loopback,
     /// Whoever can reach the address, without a password.
     Anybody,
 }
 
-/// A running broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddedBroker {
     address: SocketAddr,
@@ -74,7 +70,6 @@ impl EmbeddedBroker {
         }
     }
 
-    /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.address

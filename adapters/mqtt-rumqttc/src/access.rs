@@ -21,11 +21,9 @@ const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 /// A broker, and what it wants to know before it lets somebody in.
 #[derive(Clone, Debug)]
 pub struct BrokerAccess {
-    /// Where it is.
     pub broker: BrokerUrl,
     /// User and password, if it wants them.
     pub credentials: Option<Credentials>,
-    /// Certificates for encrypted connections.
     pub tls: TlsFiles,
 }
 
@@ -69,7 +67,6 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Takes both as they are.
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
         Self { user: user.into(), password: password.into() }
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The first wait.
 pub const BACKOFF_MILLISECONDS_MIN: u64 = 200;
 /// The longest wait, and the one after the broker has refused the client: trying faster would not help.
 pub const BACKOFF_MILLISECONDS_MAX: u64 = 30_000;

@@ -67,13 +67,11 @@ impl BrokerUrl {
         &self.host
     }
 
-    /// The port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether the connection is encrypted.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls

@@ -7,11 +7,9 @@ use dvs_job_json::{Presence, Topics};
 /// Everything the door needs to know.
 #[derive(Clone, Debug)]
 pub struct MqttConfig {
-    /// The broker.
     pub access: BrokerAccess,
     /// Under which id the broker keeps what arrives while the agent is away. One client per id.
     pub client_id: String,
-    /// The topics.
     pub topics: Topics,
     /// What is told to everybody while the agent is connected.
     pub presence: Presence,

@@ -13,10 +13,8 @@ pub(crate) struct Reason {
     pub(crate) kind: ReasonKind,
 }
 
-/// What follows from a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReasonKind {
-    /// Try again.
     Trouble,
     /// The broker closed a connection without a word, as it does when another client has the same id.
     Closed,

@@ -16,19 +16,15 @@ const THROWN_OUT_TIMES: u32 = 3;
 pub enum ConnectionState {
     /// The first attempt is under way.
     Connecting,
-    /// Jobs arrive and answers leave.
     Connected {
-        /// Since when.
         since: SystemTime,
     },
     /// There is no connection; it is tried again and again.
     Away {
-        /// Since when.
         since: SystemTime,
         /// Why, as of the last attempt.
         reason: String,
     },
-    /// The door was stopped.
     Stopped,
 }
 

@@ -19,20 +19,10 @@ use uuid::Uuid;
 pub enum RequesterError {
     /// The broker cannot be reached, or does not answer.
     #[error("cannot reach the broker {broker}: {reason}")]
-    Unreachable {
-        /// Which broker.
-        broker: BrokerUrl,
-        /// Why.
-        reason: String,
-    },
+    Unreachable { broker: BrokerUrl, reason: String },
     /// The broker does not let the command in, or not do what it needs.
     #[error("the broker {broker} refuses: {reason}")]
-    Refused {
-        /// Which broker.
-        broker: BrokerUrl,
-        /// Why.
-        reason: String,
-    },
+    Refused { broker: BrokerUrl, reason: String },
 }
 
 /// Sends one job at a time, under a sender and a client id that nobody else has.

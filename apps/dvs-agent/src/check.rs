@@ -22,13 +22,9 @@ const BROKER_SECONDS_MAX: u64 = 3;
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
     pub subject: String,
-    /// Whether it will work.
     pub verdict: Verdict,
-    /// What was seen.
     pub seen: String,
-    /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Whether it is the configuration that is wrong, and not the host: they end with different exit codes.
@@ -36,11 +32,9 @@ pub struct Finding {
     pub is_configuration: bool,
 }
 
-/// Whether something will work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It will.
     Good,
     /// The agent runs, but some jobs would fail.
     Limited,

@@ -1,5 +1,5 @@
-//! `-d`: the process that was started starts another one that stays, waits until that one is ready, and ends.
-//! So the caller learns of a failure to start, and no process forks after it has threads.
+//! `-d`: the process starts the daemon as a child, waits until it is ready, and exits. So the caller learns of a failure
+//! to start, and no process forks after it has threads.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-/// What the daemon says on its standard output when it is ready.
+/// The daemon writes this to its standard output when it is ready.
 const READY: &str = "ready";
 
 /// Starts the daemon with this process's own arguments, and waits until it is ready or has failed.
@@ -41,7 +41,7 @@ pub(crate) fn detach() -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the waiting parent that the agent is ready, and sends what is said from now on to `dvs.log` in `state`.
+/// Tells the waiting parent that the agent is ready, and redirects later output to `dvs.log` in `state`.
 ///
 /// # Errors
 /// When the log cannot be opened.

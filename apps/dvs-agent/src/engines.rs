@@ -1,5 +1,5 @@
-//! The container engines of this host. One that is configured has to answer from the start. Docker at its usual
-//! place, which nobody configures, is looked for at each question until it is there: at boot the agent is ready before
+//! The container engines of this host. A configured engine has to answer from the start. Docker at its default socket,
+//! which needs no configuration, is looked up at each query until it is there, because at boot the agent is ready before
 //! Docker is. From then on it has to answer too.
 
 use crate::config::{DockerChoice, EngineSettings};
@@ -15,31 +15,28 @@ use rustix::fs::{Access, access};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// What DVS's volume driver is called.
+/// The name of DVS's volume driver.
 const DRIVER: &str = "dvs";
-/// What Docker is called in messages and in the configuration.
+/// The name of Docker in messages and in the configuration.
 const DOCKER: &str = "docker";
-/// What Podman is called there.
 const PODMAN: &str = "podman";
 
-/// See the module.
 pub(crate) struct EnginesOfHost<F = fn() -> Option<Engine>> {
     configured: ContainerEngines,
-    /// Finds Docker at its usual place, where that is wanted.
+    /// Finds Docker at its default socket, unless another one is configured.
     find: Option<F>,
     with_docker: OnceLock<ContainerEngines>,
     limit: Duration,
 }
 
 impl EnginesOfHost {
-    /// Those that `settings` name.
     pub(crate) fn new(settings: &EngineSettings) -> Self {
         Self::finding(settings, askable_docker)
     }
 }
 
-/// An ordinary user's volumes are links, for trying out. An engine that such a user may not ask runs none of that
-/// user's containers; root may ask every engine, and then it has to answer.
+/// An unprivileged user's volumes are links, for trying out. An engine whose socket such a user may not open runs none
+/// of that user's containers; root may open every socket, and then the engine has to answer.
 fn askable_docker() -> Option<Engine> {
     let askable = |engine: &Engine| is_root() || access(engine.socket(), Access::WRITE_OK).is_ok();
     Engine::docker_if_there().filter(askable)
@@ -58,7 +55,7 @@ impl<F: Fn() -> Option<Engine>> EnginesOfHost<F> {
         Self { configured, find, with_docker: OnceLock::new(), limit }
     }
 
-    /// Those that have to answer now.
+    /// The engines that have to answer now.
     pub(crate) fn now(&self) -> &ContainerEngines {
         if let Some(engines) = self.with_docker.get() {
             return engines;

@@ -1,4 +1,4 @@
-//! The life of an agent: settle, open, recover, attach, tell that it is ready, open the doors, work, stop.
+//! The life of an agent: configure, open, recover, attach, report ready, connect, work, stop.
 
 use crate::compose::{self, Composed};
 use crate::config::{AgentFlags, BrokerChoice, Environment, Problems, Settings};
@@ -18,9 +18,8 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// What the agent calls itself.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Threads that drive the agent; blocking work has its own. With more, each wakes the others at every step.
+/// Threads of the async runtime; blocking work has its own. More threads only add wake-ups at each step.
 const WORKER_THREADS: usize = 1;
 /// Threads for blocking work: more than jobs run at once, because work that hangs keeps its thread.
 const BLOCKING_THREADS_MAX: usize = 128;

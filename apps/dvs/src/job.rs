@@ -1,4 +1,4 @@
-//! `dvs create` and `dvs delete`: a sender over MQTT that shows the way of its job and ends when it ends.
+//! `dvs create` and `dvs delete`: send a job over MQTT, show its progress, and end when it ends.
 
 use crate::exit;
 use crate::print::{data, note};
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often the spinner turns, in milliseconds.
+/// Period of the spinner, in milliseconds.
 const SPIN_MILLISECONDS: u64 = 120;
 
 #[derive(Args)]
@@ -108,7 +108,7 @@ impl Where {
         )
     }
 
-    /// The settings that an agent would have here: a sender needs its broker and the words of its topics.
+    /// The agent's settings: a sender needs the same broker and topic words.
     fn flags(&self) -> AgentFlags {
         AgentFlags {
             broker: self.broker.clone(),
@@ -130,7 +130,7 @@ fn send(place: &Where, request: Result<JobRequest, Failure>) -> ExitCode {
     let gathered = Settings::gather_with_broker(&place.flags(), &Environment::of_process());
     let (settings, broker) = match gathered {
         Ok((settings, BrokerChoice::At(broker))) => (settings, broker),
-        // No flag of this command chooses a broker inside the agent.
+        // No flag of this command chooses the embedded broker.
         Ok((_, BrokerChoice::Embedded(_))) => return ExitCode::from(exit::USAGE),
         Err(problems) => return exit::wrong_configuration(&problems),
     };
@@ -150,9 +150,9 @@ fn send(place: &Where, request: Result<JobRequest, Failure>) -> ExitCode {
             Ok(code) => code,
             Err(_) => {
                 show.end();
-                note!("dvs: no end of the job within {} s; it may still come true", place.timeout);
+                note!("dvs: no answer within {} s; the job may still be done", place.timeout);
                 note!(
-                    "hint: is an agent running on node `{}`? `dvs check` tells there",
+                    "hint: is an agent running on node `{}`? run `dvs check` there",
                     settings.topics.node()
                 );
                 exit::NO_ANSWER
@@ -161,7 +161,7 @@ fn send(place: &Where, request: Result<JobRequest, Failure>) -> ExitCode {
     })
 }
 
-/// Shows each status until the last one, and gives the exit code.
+/// Shows each status until the last one, and returns the exit code.
 async fn follow(requester: &mut Requester, show: &Show) -> u8 {
     while let Some(status) = requester.next().await {
         show.say(&status);
@@ -177,7 +177,7 @@ async fn follow(requester: &mut Requester, show: &Show) -> u8 {
     exit::DEFECT
 }
 
-/// The way of a job: a spinner on a terminal, a line per status otherwise.
+/// The progress of a job: a spinner on a terminal, a line per status otherwise.
 struct Show {
     json: bool,
     job: String,

@@ -1,5 +1,5 @@
-//! The command `dvs`: without a subcommand it runs the agent; the subcommands ask for volumes over MQTT, and
-//! show what an agent has over its socket. Data goes to standard output, everything else to standard error.
+//! The command `dvs`: without a subcommand it runs the agent; the subcommands send jobs over MQTT, and list volumes
+//! through the agent's socket.
 
 mod check;
 mod exit;
@@ -34,11 +34,11 @@ enum Command {
     Ls(show::ListLine),
     /// Show one volume of this node
     Inspect(show::InspectLine),
-    /// Take away what a dead node has left of a volume that several nodes share
+    /// Remove the claims of a dead node on a volume that several nodes share
     Release(release::ReleaseLine),
     /// Attach every volume that should be attached, then end: the step at boot before Docker starts
     Attach(AgentFlags),
-    /// Look for what would not work, and say what to do about it
+    /// Check configuration, rights, programs and stores, with a hint for each problem
     Check(check::CheckLine),
 }
 

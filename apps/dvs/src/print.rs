@@ -1,12 +1,12 @@
-//! What the command says. Data goes to standard output, everything else to standard error, and neither ends the
-//! command when it cannot be written: whoever has closed a pipe has read enough, and an output that is lost for
-//! another reason is told by the exit code.
+//! Output of the command. Data goes to standard output, everything else to standard error. A write that fails does not
+//! end the command: the reader of a closed pipe has read enough, and data lost for another reason shows in the exit
+//! code.
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether some data is lost: a full disk, a broken device.
+/// Whether data could not be written: a full disk, a broken device.
 static DATA_IS_LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints a line of data.
@@ -26,7 +26,7 @@ pub(crate) fn data_line(line: Arguments<'_>) {
 }
 
 pub(crate) fn note_line(line: Arguments<'_>) {
-    // There is no other place to say that this could not be said.
+    // There is nowhere else to report this.
     let _unwritable = write_line(&mut io::stderr().lock(), line);
 }
 

@@ -1,5 +1,5 @@
-//! `dvs release`: what a dead node has left of a volume that several nodes share, taken away by an operator. No agent
-//! does that by itself: only a person knows that a node is dead.
+//! `dvs release`: removes the claims of a dead node on a volume that several nodes share. No agent does that by itself:
+//! only an operator knows that a node is dead.
 
 use crate::exit;
 use crate::print::{data, note};
@@ -37,7 +37,7 @@ pub(crate) fn release(line: &ReleaseLine) -> ExitCode {
         match post::<Vec<ClaimView>>(&socket, &path).await {
             Ok(released) if line.json => print_json(&released),
             Ok(released) if released.is_empty() => {
-                note!("dvs: that node has said nothing about `{}`", line.volume);
+                note!("dvs: that node has no claim on `{}`", line.volume);
                 exit::DONE
             }
             Ok(released) => {

@@ -1,4 +1,4 @@
-//! `dvs ls` and `dvs inspect`: what the agent of this node has.
+//! `dvs ls` and `dvs inspect`: the volumes of this node.
 
 use crate::exit;
 use crate::print::{data, note};
@@ -76,7 +76,7 @@ pub(crate) fn inspect(line: &InspectLine) -> ExitCode {
     })
 }
 
-/// Where the agent answers about `volume`. Parsed before it becomes part of a path: a name is safe in a URL as it is.
+/// The path of `volume` on the agent's socket. The name is parsed first: a valid name needs no escaping in a URL.
 fn path_of(volume: &str) -> Result<String, Failure> {
     Ok(match volume.split_once('/') {
         Some((store, name)) => format!("/v1/volumes/{}/{}", StoreName::new(store)?, VolumeName::new(name)?),

@@ -12,7 +12,6 @@ use testcontainers::core::IntoContainerPort;
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
-/// Names the image.
 const IMAGE_VARIABLE: &str = "DVS_MOSQUITTO_IMAGE";
 /// By this label `cargo xtask` finds what a run that was cut off has left.
 const LABEL: (&str, &str) = ("dvs.test", "1");
@@ -21,11 +20,9 @@ const START: [&str; 3] = ["/usr/sbin/mosquitto", "-c", "/mosquitto-no-auth.conf"
 const PORT: u16 = 1883;
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 
-/// The broker.
 pub(crate) enum Broker {
     /// In a container, with its address on this machine.
     Container(Box<ContainerAsync<GenericImage>>, SocketAddr, String),
-    /// As a program.
     Program(Mosquitto),
 }
 
@@ -38,7 +35,6 @@ impl Broker {
         }
     }
 
-    /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         match self {
             Self::Container(_, address, _) => *address,

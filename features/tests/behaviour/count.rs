@@ -31,7 +31,6 @@ struct Seen {
     steps_not_run: usize,
 }
 
-/// What the last line says.
 pub(crate) struct Counts {
     scenarios: [usize; 3],
     steps: [usize; 3],
@@ -121,7 +120,6 @@ impl Counts {
         !self.ran_nothing() && self.scenarios[1] == 0 && self.steps[1] == 0
     }
 
-    /// Whether nothing ran.
     pub(crate) fn ran_nothing(&self) -> bool {
         self.scenarios[0] + self.scenarios[1] == 0 || self.steps[0] + self.steps[1] == 0
     }

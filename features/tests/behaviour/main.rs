@@ -101,7 +101,6 @@ async fn told_to_stop() -> Result<()> {
     }
 }
 
-/// Runs what the selection takes.
 async fn perform(options: Options, selection: Arc<Selection>) -> count::Counts {
     let takes = Arc::clone(&selection);
     let features = Path::new(env!("CARGO_MANIFEST_DIR")).join(FEATURES);

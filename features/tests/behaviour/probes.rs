@@ -33,7 +33,6 @@ impl World {
         Ok(mount)
     }
 
-    /// The image behind a mount.
     pub(crate) fn image_behind(&self, mount: &Mount) -> Result<PathBuf> {
         let loops = machine::loops_below(&self.folder)?;
         let behind = loops.into_iter().find(|found| found.device == mount.source);

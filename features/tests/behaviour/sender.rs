@@ -36,17 +36,14 @@ pub(crate) struct Sender {
     before: Vec<Message>,
 }
 
-/// What a sender was told.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     /// About which job; a refusal of a job without a usable id has none.
     pub(crate) id: Option<String>,
     pub(crate) word: Word,
-    /// The payload.
     pub(crate) json: Map<String, Value>,
 }
 
-/// The word of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     Pending,
@@ -54,10 +51,8 @@ pub(crate) enum Word {
     Failed,
 }
 
-/// A job that was sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
-    /// The key of its sender.
     pub(crate) sender: String,
     /// Below `docker/<node>/`.
     pub(crate) topic: String,
@@ -66,7 +61,6 @@ pub(crate) struct Sent {
     pub(crate) payload: Vec<u8>,
     /// How many messages its sender had received before.
     pub(crate) mark: usize,
-    /// When it was sent.
     pub(crate) at: Instant,
 }
 

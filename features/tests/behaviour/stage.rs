@@ -11,19 +11,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 static STAGE: OnceLock<Stage> = OnceLock::new();
 
-/// Names the kind of store.
 const STORE_VARIABLE: &str = "DVS_E2E_STORE";
 
 /// Which kind of store the run is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Store {
-    /// Image files on loop devices.
     Loop,
     /// Plain directories.
     Fake,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) program: PathBuf,
@@ -58,7 +55,6 @@ impl Stage {
         Ok(Self::get())
     }
 
-    /// The stage of this process.
     pub(crate) fn get() -> &'static Self {
         STAGE.get().expect("the stage is set before any scenario runs")
     }

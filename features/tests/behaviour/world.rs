@@ -30,7 +30,6 @@ const ONLINE_LIMIT: Duration = Duration::from_secs(30);
 /// The sender of a scenario that names none.
 const SOMEBODY: &str = "sender";
 
-/// See the module.
 #[derive(cucumber::World)]
 #[world(init = Self::new)]
 pub(crate) struct World {
@@ -59,7 +58,6 @@ pub(crate) struct World {
     pub(crate) absences: Vec<Duration>,
     /// What the store's folder held before the first job.
     pub(crate) store_before: Option<Vec<PathBuf>>,
-    /// Programs that use a volume.
     pub(crate) programs: Vec<Process>,
     /// A Docker engine of the scenario's own.
     pub(crate) docker: Option<DockerEngine>,
@@ -67,9 +65,7 @@ pub(crate) struct World {
     pub(crate) docker_place: Option<String>,
     /// One that takes connections and says nothing.
     pub(crate) silent_docker: Option<UnixListener>,
-    /// How the last command ended.
     pub(crate) printed: Option<Printed>,
-    /// What a write came to.
     pub(crate) written: Option<(u64, std::io::Result<()>)>,
     /// What was mounted when the agent said that it is ready.
     pub(crate) when_ready: Vec<Mount>,
@@ -85,9 +81,7 @@ pub(crate) struct World {
     pub(crate) mounts: PathBuf,
     /// Who listens to what the agent says of itself.
     pub(crate) watch: Option<Client>,
-    /// A real NFS server.
     pub(crate) server: Option<Arc<Ganesha>>,
-    /// An agent on another node.
     pub(crate) other: Option<(Launch, Agent)>,
     /// When the job was sent that is awaited with a clock.
     pub(crate) sent_at: Option<Instant>,
@@ -102,7 +96,6 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub(crate) struct Broken(anyhow::Error);
 
-/// What a step comes to.
 pub(crate) type Step = Result<(), Broken>;
 
 impl From<anyhow::Error> for Broken {

@@ -26,7 +26,6 @@ pub(super) fn breaches(files: &[TextFile]) -> Vec<Breach> {
     crates.into_values().flat_map(|modules| circles(&modules)).collect()
 }
 
-/// A file of a crate.
 struct Module<'f> {
     path: &'f str,
     /// The names that lead to it from the root of its crate.
@@ -87,7 +86,6 @@ fn reachable(edges: &[BTreeSet<usize>], from: usize) -> BTreeSet<usize> {
     reached
 }
 
-/// The modules that `from` imports.
 fn imported(modules: &[Module<'_>], from: &Module<'_>) -> BTreeSet<usize> {
     let targets = from.imports.iter().filter_map(|import| {
         let to = target(modules, &from.names, &import.path, REEXPORTS_MAX)?;

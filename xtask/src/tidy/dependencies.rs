@@ -1,5 +1,5 @@
-//! Rules for who depends on whom: the arrows of the house, one owner for each foreign library, and a table in the
-//! README that says exactly what is true.
+//! Rules for dependencies: their direction, one owner for each foreign library, and a table in the README that
+//! matches the manifests.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const CORE_LIBRARIES: [&str; 6] = ["async-trait", "fail", "futures", "rustix", "
 const SIMULATION: &str = "dvs-sim";
 /// The programs that try the real agent from outside.
 const TRIALS: &str = "dvs-trials";
-/// The words of the wire, which the adapters for MQTT share.
+/// Topics and payloads, which the adapters for MQTT share.
 const WIRE: &str = "dvs-job-json";
 const MQTT: &str = "dvs-mqtt-";
 /// What several adapters need to know of formats that belong to none of them.
@@ -53,7 +53,6 @@ enum Place {
     Xtask,
 }
 
-/// What cargo says.
 pub(super) fn crates(workspace: &Workspace) -> Vec<Crate> {
     let packages = &workspace.metadata.packages;
     let own: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
@@ -132,7 +131,7 @@ fn forbidden(from: &Crate, to: &Crate, tests: bool) -> Option<&'static str> {
         return Some("it is for tests: write it under [dev-dependencies]");
     }
     match (from.place, to.place) {
-        (Place::Domain, _) => Some("the domain knows nobody"),
+        (Place::Domain, _) => Some("the domain depends on nothing of the workspace"),
         (Place::Xtask, _) => Some("it must also judge a workspace that does not compile"),
         (Place::Trials, Place::Trials) => None,
         (_, Place::Xtask | Place::Trials) => Some("it is no part of the program"),
@@ -142,7 +141,7 @@ fn forbidden(from: &Crate, to: &Crate, tests: bool) -> Option<&'static str> {
         (Place::Adapter, Place::Adapter) if SHARED_BY_ADAPTERS.contains(&to.name.as_str()) => None,
         // Two ends of one wire may be tried against each other.
         (Place::Adapter, Place::Adapter) if tests && [from, to].iter().all(|end| speaks_mqtt(end)) => None,
-        (Place::Adapter, _) => Some("adapters know the domain, and not each other"),
+        (Place::Adapter, _) => Some("adapters depend on the domain, and not on each other"),
         (Place::App, _) => forbidden_to_app(&from.name, to, tests),
     }
 }
@@ -150,14 +149,14 @@ fn forbidden(from: &Crate, to: &Crate, tests: bool) -> Option<&'static str> {
 fn forbidden_to_app(from: &str, to: &Crate, tests: bool) -> Option<&'static str> {
     match from {
         SIMULATION if [CORE, WIRE].contains(&to.name.as_str()) => None,
-        SIMULATION => Some("the simulation has the core, the words of the wire, and fakes of its own"),
+        SIMULATION => Some("the simulation uses the core, the wire format and its own fakes"),
         // Tests of an app may take any adapter to stand for the world.
         _ if tests && to.place == Place::Adapter => None,
-        CORE => Some("the core knows ports only"),
+        CORE => Some("the core depends on ports only"),
         AGENT if to.name == CORE || to.place == Place::Adapter => None,
-        AGENT => Some("the agent knows no other app but the core"),
+        AGENT => Some("the agent depends on no other app but the core"),
         _ if SENDER.contains(&to.name.as_str()) => None,
-        _ => Some("only the agent's composition root knows concrete adapters"),
+        _ => Some("only the agent's composition root uses concrete adapters"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The house rules that no compiler knows. Each rule reads the files of the tree, or what cargo says of the crates,
-//! and tells the rule, the place and the cure of each breach.
+//! The house rules that no compiler checks. Each rule reads the files of the tree, or the metadata of the crates, and
+//! reports the rule, the place and the cure of each breach.
 
 mod circles;
 mod dependencies;
@@ -48,7 +48,6 @@ impl Breach {
     }
 }
 
-/// Checks by itself.
 pub(crate) fn command(workspace: &Workspace) -> Result<ExitCode> {
     check(workspace).map(|()| ExitCode::SUCCESS)
 }

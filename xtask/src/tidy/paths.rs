@@ -1,12 +1,10 @@
 //! The paths by which Rust code names what other modules define.
 
-/// A path in code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Import {
     pub(super) path: Vec<String>,
     /// The name that a `use` gives it in its file; none for a path in an expression, nor for `*`.
     pub(super) name: Option<String>,
-    /// Whether it is re-exported.
     pub(super) public: bool,
 }
 

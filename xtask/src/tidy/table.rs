@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What stands between the marks.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) rows: BTreeMap<String, Row>,
@@ -21,11 +20,9 @@ pub(super) struct Row {
     pub(super) libraries: BTreeSet<Grant>,
 }
 
-/// One dependency.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Grant {
     pub(super) name: String,
-    /// Whether only tests need it.
     pub(super) tests: bool,
 }
 
@@ -55,7 +52,6 @@ impl Table {
     }
 }
 
-/// The names in backquotes.
 fn grants(cell: &str) -> BTreeSet<Grant> {
     let mut parts = cell.split('`').skip(1);
     let mut grants = BTreeSet::new();

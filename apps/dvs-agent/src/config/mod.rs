@@ -1,5 +1,5 @@
-//! The agent's settings: flags over environment over file over defaults. Every problem is told at once, before
-//! anything is touched.
+//! The agent's settings: flags over environment over file over defaults. All problems are reported at once, before
+//! anything is changed.
 
 mod file;
 mod flags;
@@ -21,14 +21,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use url::Url;
 
-/// Where the configuration is looked for when no flag names it.
+/// The configuration file, unless a flag names another.
 pub const CONFIG_FILE: &str = "/etc/dvs/dvs.toml";
-/// Where the agent keeps what it must remember.
+/// The state folder, unless `--state` names another.
 pub const STATE_FOLDER: &str = "/var/lib/dvs";
-/// Where the agent answers the command line, unless `--state` moves it.
+/// The agent's socket, unless `--state` moves it.
 pub const SOCKET: &str = "/run/dvs/agent.sock";
 
-/// How long a container engine may be given to answer, in seconds: a sender waits for it.
+/// Maximum time-out for container engines, in seconds: a sender waits for them.
 const ENGINE_SECONDS: RangeInclusive<u64> = 1..=30;
 
 /// The longest path of a Unix socket, in bytes: `sun_path` has 108, and ends with a zero.
@@ -37,62 +37,49 @@ const SOCKET_BYTES_MAX: usize = 107;
 /// Everything that is configured about a run of the agent.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where jobs come from, if that is configured: only commands that take or send jobs need it.
+    /// Optional: only commands that take or send jobs need it.
     pub broker: Option<BrokerChoice>,
-    /// The MQTT client id.
     pub client_id: String,
     /// User and password for the broker.
     pub credentials: Option<Credentials>,
-    /// Certificates for encrypted connections.
     pub tls: TlsFiles,
-    /// How often the broker hears of an idle agent, in seconds.
+    /// MQTT keep-alive, in seconds.
     pub keep_alive_seconds: u16,
-    /// The topics of this node.
     pub topics: Topics,
-    /// Where the journal is.
     pub state: PathBuf,
-    /// Where the agent answers the command line.
+    /// The agent's socket.
     pub socket: PathBuf,
     /// The stores, the default one first.
     pub stores: Vec<(StoreName, Url)>,
-    /// Where jobs may mount.
     pub roots: AllowedRoots,
-    /// Who is asked for containers.
     pub engines: EngineSettings,
-    /// The ledger's limits.
     pub limits: Limits,
-    /// The engine's limits.
     pub engine_limits: EngineLimits,
 }
 
-/// Where jobs come from.
 #[derive(Clone, Debug)]
 pub enum BrokerChoice {
-    /// A broker somewhere.
     At(BrokerUrl),
-    /// A broker inside the agent, listening there.
+    /// The embedded broker, listening there.
     Embedded(SocketAddr),
 }
 
-/// Which container engines are asked who uses a volume.
+/// Container engines that are asked for the users of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
-    /// Docker.
     pub docker: DockerChoice,
     /// The socket of Podman's API, if it is asked.
     pub podman: Option<PathBuf>,
-    /// How long an engine has for all that is asked of it for one job, in seconds.
+    /// Time-out of an engine for all queries of one job, in seconds.
     pub seconds: u64,
 }
 
-/// Where Docker is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DockerChoice {
-    /// At its usual place, once it is there.
+    /// At its default socket, once it is there.
     Usual,
-    /// There, and it has to answer.
+    /// At this socket; it has to answer.
     At(PathBuf),
-    /// Nowhere.
     Nowhere,
 }
 
@@ -108,19 +95,16 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// What of the environment counts.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     /// `MQTT_USER`.
     pub user: Option<String>,
     /// `MQTT_PASSWORD`.
     pub password: Option<String>,
-    /// The host's name.
     pub host_name: String,
 }
 
 impl Environment {
-    /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -130,13 +114,13 @@ impl Environment {
 }
 
 impl Settings {
-    /// What it takes to connect to the broker at `url`.
+    /// Address, credentials and certificates for the broker at `url`.
     #[must_use]
     pub fn access(&self, url: BrokerUrl) -> BrokerAccess {
         BrokerAccess { broker: url, credentials: self.credentials.clone(), tls: self.tls.clone() }
     }
 
-    /// Settles everything. A broker may be absent.
+    /// Resolves all settings. A broker may be absent.
     ///
     /// # Errors
     /// All problems at once.
@@ -147,7 +131,7 @@ impl Settings {
         settings.filter(|_| problems.is_empty()).ok_or(Problems(problems))
     }
 
-    /// Settles everything for whoever takes or sends jobs.
+    /// Resolves all settings, for commands that take or send jobs.
     ///
     /// # Errors
     /// All problems at once: also that no broker is named.
@@ -169,8 +153,8 @@ impl Settings {
     }
 }
 
-/// Where the agent answers the command line that is configured by the file `config` (or the usual one, if it is
-/// there) unless `state` names its state folder.
+/// The socket of the agent that is configured by the file `config` (by default the usual one, if it is there), unless
+/// `state` names its state folder.
 ///
 /// # Errors
 /// All that is wrong with the file.

@@ -1,4 +1,4 @@
-//! How flags, environment and file become settings. Whatever is wrong is noted, and the rest is looked at too.
+//! Resolves flags, environment and file into settings. Every problem is collected.
 
 use super::file::FileSettings;
 use super::{
@@ -16,7 +16,7 @@ use dvs_mqtt_rumqttc::{BrokerUrl, Credentials, KEEP_ALIVE_SECONDS, TlsFiles};
 use std::path::{Path, PathBuf};
 use url::Url;
 
-/// Says that an engine is not asked.
+/// The value that turns an engine off.
 const NO_ENGINE: &str = "none";
 
 pub(super) fn resolve(
@@ -92,7 +92,7 @@ fn resolve_broker(
     note(BrokerUrl::parse(text), "broker", problems).map(BrokerChoice::At)
 }
 
-/// A socket whose path the system cannot take would only fail once everything else is at work.
+/// A socket path that is too long would otherwise fail only after everything else has started.
 fn resolve_socket(state: Option<&Path>, problems: &mut Vec<String>) -> PathBuf {
     let socket = socket_of(state);
     let bytes = socket.as_os_str().len();
@@ -130,8 +130,8 @@ fn resolve_engines(
     }
 }
 
-/// The socket that `text` names, as a path or as container tools write it. An engine that is reached otherwise is
-/// refused: taking it for absent would be guessing that its containers use nothing.
+/// The socket that `text` names, as a path or a `unix://` URL. An engine that is reached otherwise is refused: ignoring
+/// it would mean to assume that its containers use nothing.
 fn resolve_engine(name: &str, text: &str, problems: &mut Vec<String>) -> Option<PathBuf> {
     if text == NO_ENGINE {
         return None;
@@ -146,7 +146,7 @@ fn resolve_engine(name: &str, text: &str, problems: &mut Vec<String>) -> Option<
     Some(socket.to_owned())
 }
 
-/// Whether anything says where jobs come from, well or badly.
+/// Whether a broker is configured, correctly or not.
 pub(super) fn names_broker(flags: &AgentFlags, file: &FileSettings) -> bool {
     let in_flags = flags.broker.as_ref().is_some_and(|text| !text.is_empty());
     in_flags || flags.embedded_broker.is_some() || file.broker.is_some()

@@ -1,4 +1,4 @@
-//! The command line's end of the socket.
+//! The socket's client, for the command line.
 
 use super::view::FailureView;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -19,27 +19,23 @@ const ANSWER_SECONDS_MAX: u64 = 30;
 /// Why the agent gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Nobody listens there.
     #[error("cannot reach the agent at `{}`", path.display())]
     Unreachable {
-        /// The socket.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The agent answered with a failure.
     #[error("{}", .0.error)]
     Failed(FailureView),
-    /// What came is no answer of an agent.
+    /// The response cannot be parsed.
     #[error("the agent's answer cannot be read: {0}")]
     Garbled(String),
-    /// Nothing came in time.
     #[error("the agent gave no answer within {ANSWER_SECONDS_MAX} s")]
     TooSlow,
 }
 
-/// Asks the agent at `socket` for `path`.
+/// Sends a `GET` for `path` to the agent at `socket`.
 ///
 /// # Errors
 /// See [`SocketError`].
@@ -47,7 +43,7 @@ pub async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, So
     ask_in_time(socket, Method::GET, path).await
 }
 
-/// Tells the agent at `socket` to do what `path` says.
+/// Sends a `POST` for `path` to the agent at `socket`.
 ///
 /// # Errors
 /// See [`SocketError`].

@@ -5,7 +5,7 @@
 //! | `GET /v1/status` | version, node, stores, whether the broker is connected |
 //! | `GET /v1/volumes` | every volume of this node |
 //! | `GET /v1/volumes/NAME` or `/v1/volumes/STORE/NAME` | one |
-//! | `POST /v1/volumes/STORE/NAME/release/NODE` | what a dead node has said about one, and says no more |
+//! | `POST /v1/volumes/STORE/NAME/release/NODE` | the claims of a dead node on one, which are removed |
 //!
 //! A failure is `{"code":…,"error":…,"hint":…}` with the status of its code.
 

@@ -1,4 +1,4 @@
-//! The agent's end of the socket.
+//! The socket's server, in the agent.
 
 use super::view::{self, FailureView, VolumeView};
 use axum::extract::{Path, State};
@@ -16,23 +16,19 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use tokio::net::UnixListener;
 
-/// What the agent says of itself.
+/// The state of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its version.
     pub version: String,
-    /// Its process id.
     pub process: u32,
-    /// Its node.
     pub node: String,
-    /// Its stores, the default first.
     pub stores: Vec<String>,
     /// Whether the broker is connected ([`Status::CONNECTED`]), or why not.
     pub broker: String,
 }
 
 impl Status {
-    /// What it says of a broker that is connected.
+    /// The value of `broker` while it is connected.
     pub const CONNECTED: &str = "connected";
 
     /// Whether jobs arrive and answers leave.
@@ -42,7 +38,6 @@ impl Status {
     }
 }
 
-/// What the socket shows.
 #[derive(Clone)]
 struct Shown {
     stores: Arc<StoreRegistry>,
@@ -126,7 +121,7 @@ async fn find(shown: &Shown, store: Option<&str>, name: &str) -> Result<VolumeVi
         .ok_or_else(|| Failure::new(FailureCode::NotFound, format!("no volume is called `{name}`")))
 }
 
-/// An operator knows that a node is dead: what it has said about a volume is taken away.
+/// Removes the claims of a node that an operator knows to be dead.
 async fn release(
     State(shown): State<Shown>,
     Path((store, name, node)): Path<(String, String, String)>,

@@ -8,23 +8,18 @@ use dvs_domain::volume::{Entry, FileSystem, Provision, Volume, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashSet};
 
-/// One volume of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeView {
-    /// Its store.
     pub store: String,
-    /// Its name there.
     pub name: String,
     /// `attached`, `not-attached` (it should be, see `reason`), `unattached` (it need not be), `damaged`,
     /// `unavailable`, or `missing` (it should be attached, and its store does not have it).
     pub state: String,
-    /// What is wrong, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Where it is attached, or should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_point: Option<String>,
-    /// Why it is attached.
     pub holders: Vec<String>,
     /// What nodes say that share its store, where it is looked at alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,7 +54,6 @@ impl From<Claim> for ClaimView {
 /// What a store recorded of a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
-    /// Its size in bytes.
     pub size_bytes: u64,
     /// What it takes in the store, in bytes.
     pub allocated_bytes: Option<u64>,
@@ -73,7 +67,6 @@ pub struct Figures {
     pub gid: u32,
     /// The permissions of its top directory, octal.
     pub mode: String,
-    /// The job that made it.
     pub made_by: Option<String>,
     /// When it was made, in milliseconds since the Unix epoch.
     pub made_at_milliseconds: u64,
@@ -82,11 +75,9 @@ pub struct Figures {
 /// A failure, as every door of DVS shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureView {
-    /// One of the contract's codes.
     pub code: String,
     /// The thing, the step, the cause.
     pub error: String,
-    /// What can be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }

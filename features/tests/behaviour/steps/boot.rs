@@ -15,7 +15,6 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
-/// Where the units are.
 const UNITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../apps/dvs-agent/dist");
 const ATTACH: &str = "dvs-attach.service";
 const AGENT: &str = "dvs.service";

@@ -83,7 +83,6 @@ async fn an_engine_with_places(world: &mut World) -> Step {
     Ok(())
 }
 
-/// As deployed senders make them.
 #[when(expr = "container {string} was made with a volume that Docker keeps itself")]
 async fn a_container_with_a_volume(world: &mut World, name: String) -> Step {
     let engine = engine(world)?;

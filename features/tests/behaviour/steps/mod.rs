@@ -17,12 +17,10 @@ mod volumes;
 use anyhow::Result;
 use cucumber::gherkin::{self, Table};
 
-/// The text below a step.
 fn text_below(step: &gherkin::Step) -> Result<&str> {
     step.docstring.as_deref().map(str::trim).ok_or_else(|| anyhow::anyhow!("the step has no text below it"))
 }
 
-/// The table below a step.
 fn table_below(step: &gherkin::Step) -> Result<&Table> {
     step.table.as_ref().ok_or_else(|| anyhow::anyhow!("the step has no table below it"))
 }
