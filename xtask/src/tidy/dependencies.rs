@@ -1,4 +1,4 @@
-//! Rules for dependencies: their direction, one owner for each foreign library, and a table in the README that
+//! Rules for dependencies: their direction, one owner for each foreign library, and a table in the ARCHITECTURE that
 //! matches the manifests.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,8 @@ const ARROWS: &str = "arrows point at the domain";
 const OWNERS: &str = "one owner for each foreign library";
 const TABLE: &str = "the dependency table tells the truth";
 
-const README: &str = "README.md";
+/// Has the table.
+const ARCHITECTURE: &str = "docs/architecture.md";
 const AGENT: &str = "dvs-agent";
 /// The part of the agent that knows ports only.
 const CORE: &str = "dvs-core";
@@ -62,15 +63,15 @@ pub(super) fn crates(workspace: &Workspace) -> Vec<Crate> {
 pub(super) fn breaches(crates: &[Crate], files: &[TextFile]) -> Vec<Breach> {
     let mut breaches: Vec<_> = crates.iter().flat_map(|from| arrows(from, crates)).collect();
     breaches.extend(crates.iter().filter(|from| from.name == CORE).flat_map(core_libraries));
-    let readme = files.iter().find(|file| file.path == README).and_then(|file| Table::read(&file.text));
-    match readme {
+    let table = files.iter().find(|file| file.path == ARCHITECTURE).and_then(|file| Table::read(&file.text));
+    match table {
         Some(table) => {
             breaches.extend(owners(crates, &table));
             breaches.extend(differences(crates, &table));
         }
         None => breaches.push(Breach::new(
             TABLE,
-            README,
+            ARCHITECTURE,
             "write one table with one row per crate, as `xtask/src/tidy/table.rs` says",
         )),
     }
@@ -184,7 +185,7 @@ fn owners(crates: &[Crate], table: &Table) -> Vec<Breach> {
     for name in table.free.iter().filter(|name| !known(name)) {
         breaches.push(Breach::new(
             TABLE,
-            README,
+            ARCHITECTURE,
             format!("no crate uses `{name}`: remove it from the free ones"),
         ));
     }
@@ -195,7 +196,7 @@ fn differences(crates: &[Crate], table: &Table) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for Crate { name, crates, libraries, .. } in crates {
         let Some(row) = table.rows.get(name) else {
-            breaches.push(Breach::new(TABLE, README, format!("`{name}` has no row: add one")));
+            breaches.push(Breach::new(TABLE, ARCHITECTURE, format!("`{name}` has no row: add one")));
             continue;
         };
         let bound = libraries.iter().filter(|library| !table.free.contains(&library.name)).cloned().collect();
@@ -203,7 +204,11 @@ fn differences(crates: &[Crate], table: &Table) -> Vec<Breach> {
     }
     let exists = |name: &String| crates.iter().any(|known| known.name == *name);
     for name in table.rows.keys().filter(|name| !exists(name)) {
-        breaches.push(Breach::new(TABLE, README, format!("there is no crate `{name}`: remove its row")));
+        breaches.push(Breach::new(
+            TABLE,
+            ARCHITECTURE,
+            format!("there is no crate `{name}`: remove its row"),
+        ));
     }
     breaches
 }
@@ -219,12 +224,12 @@ fn compare(name: &str, real: &Row, told: &Row) -> Vec<Breach> {
                  to the free ones), or drop the dependency",
                 shown(grant)
             );
-            breaches.push(Breach::new(TABLE, README, cure));
+            breaches.push(Breach::new(TABLE, ARCHITECTURE, cure));
         }
         for grant in told.difference(real) {
             let cure =
                 format!("`{name}` does not depend on {}: remove it from the {column} column", shown(grant));
-            breaches.push(Breach::new(TABLE, README, cure));
+            breaches.push(Breach::new(TABLE, ARCHITECTURE, cure));
         }
     }
     breaches
@@ -285,7 +290,7 @@ mod tests {
     }
 
     fn found(house: &[Crate], table: &str) -> Vec<&'static str> {
-        rules(&breaches(house, &[TextFile::of(README, table)]))
+        rules(&breaches(house, &[TextFile::of(ARCHITECTURE, table)]))
     }
 
     #[test]

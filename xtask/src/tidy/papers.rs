@@ -1,13 +1,15 @@
-//! Rules for what people read and what the gate calls: the contract is there, the README names the commands, and the
-//! gate is the command that developers type.
+//! Rules for what people read and what the gate calls: licence, contract and architecture are there, the README names
+//! the commands, and the gate is the command that developers type.
 
 use super::{Breach, TextFile};
 
 const RULE: &str = "papers and gate";
 
 /// A file and what must stand in it.
-const PAPERS: [(&str, &[&str]); 3] = [
+const PAPERS: [(&str, &[&str]); 5] = [
+    ("LICENSE", &[]),
     ("docs/contract.md", &[]),
+    ("docs/architecture.md", &[]),
     ("README.md", &["cargo xtask demo", "cargo xtask ci"]),
     (GATE, &["cargo xtask ci"]),
 ];
@@ -46,7 +48,9 @@ mod tests {
 
     fn files(readme: &str, gate: &str, executable: bool) -> Vec<TextFile> {
         vec![
+            TextFile::of("LICENSE", ""),
             TextFile::of("docs/contract.md", ""),
+            TextFile::of("docs/architecture.md", ""),
             TextFile::of("README.md", readme),
             TextFile { executable, ..TextFile::of(GATE, gate) },
         ]
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_lacks_is_told() {
-        assert_eq!(breaches(&[]).len(), 3);
+        assert_eq!(breaches(&[]).len(), 5);
         assert_eq!(breaches(&files("", "", false)).len(), 4);
         let commented = files("cargo xtask demo, cargo xtask ci", "# cargo xtask ci", true);
         assert_eq!(breaches(&commented).len(), 1);

@@ -1,5 +1,5 @@
-//! Reads the dependency table of the README: what each crate may depend on, which foreign libraries it owns, and
-//! which libraries are free to all.
+//! Reads the dependency table of docs/architecture.md: what each crate may depend on, which foreign libraries it
+//! owns, and which libraries are free to all.
 //!
 //! It stands between two marks. A row is `| crate | crates of the workspace | foreign libraries |`, names in
 //! backquotes; what only tests need has `(tests)` behind it. Below the table, a line that begins with `Free to all:`.
@@ -31,9 +31,9 @@ const CLOSE: &str = "<!-- /dependencies -->";
 const FREE: &str = "Free to all:";
 
 impl Table {
-    /// Reads the table in `readme`. `None`: it is not there, or a crate has two rows.
-    pub(super) fn read(readme: &str) -> Option<Self> {
-        let (_, text) = readme.split_once(OPEN)?;
+    /// Reads the table in `text`. `None`: it is not there, or a crate has two rows.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let (_, text) = text.split_once(OPEN)?;
         let (text, _) = text.split_once(CLOSE)?;
         let mut table = Self::default();
         let (rows, free) = text.split_once(FREE).unwrap_or((text, ""));
@@ -66,13 +66,13 @@ fn grants(cell: &str) -> BTreeSet<Grant> {
 mod tests {
     use super::*;
 
-    const README: &str = "# A\n<!-- dependencies -->\n| crate | may depend on | owns |\n|---|---|---|\n\
+    const TEXT: &str = "# A\n<!-- dependencies -->\n| crate | may depend on | owns |\n|---|---|---|\n\
         | `a` | | |\n| `b` | `a`, `t` (tests) | `mqtt` |\n\nFree to all: `serde`,\n`tokio`.\n\
         <!-- /dependencies -->\n| `c` | | |\n";
 
     #[test]
     fn rows_and_free_libraries_are_read() {
-        let table = Table::read(README).unwrap();
+        let table = Table::read(TEXT).unwrap();
         assert_eq!(table.rows.keys().collect::<Vec<_>>(), ["a", "b"]);
         let row = &table.rows["b"];
         let grant = |name: &str, tests| Grant { name: name.to_owned(), tests };
@@ -84,6 +84,6 @@ mod tests {
     #[test]
     fn no_table_and_two_rows_of_one_crate_are_no_table() {
         assert_eq!(Table::read("# A"), None);
-        assert_eq!(Table::read(&README.replace("`b`", "`a`")), None);
+        assert_eq!(Table::read(&TEXT.replace("`b`", "`a`")), None);
     }
 }
