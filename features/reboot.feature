@@ -57,7 +57,7 @@ Feature: After a reboot everything is back, or told
     And it prints "volume {store}/foreign"
     When a delete job for "broken-image" is sent
     Then it is answered PENDING and DONE, and nothing else
-    And nothing is mounted at "broken-image"
+    And no volume is mounted at "broken-image"
 
   @loop
   Scenario: What was mended by hand is attached over its guard
