@@ -20,8 +20,6 @@ const UNSAFE_MODULES: &[&str] = &[
 const STORES: &str = "dvs_store_";
 /// The only file of an app that names concrete stores.
 const COMPOSITION_ROOT: &str = "apps/dvs-agent/src/compose.rs";
-/// Files of apps that name concrete stores still. This list only shrinks.
-const STORE_EXCEPTIONS: &[&str] = &["apps/dvs-agent/src/check.rs"];
 /// Measuring and killing programs, which look below the ports.
 const TRIALS: &str = "apps/dvs-trials/";
 
@@ -129,7 +127,7 @@ fn unsafe_code(file: &TextFile, code: &str) -> Vec<Breach> {
 fn concrete_stores(file: &TextFile) -> Vec<Breach> {
     let path = file.path.as_str();
     let product = path.starts_with("apps/") && path.contains("/src/") && !path.starts_with(TRIALS);
-    if !product || path == COMPOSITION_ROOT || STORE_EXCEPTIONS.contains(&path) {
+    if !product || path == COMPOSITION_ROOT {
         return Vec::new();
     }
     let cure = format!("only {COMPOSITION_ROOT} names concrete stores: ask the store through the port");
