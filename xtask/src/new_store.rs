@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::machine;
 use crate::run::{self, SHORT};
 use crate::scene::{self, Scene};
 use crate::sweep::Turn;
@@ -31,6 +32,7 @@ const FIRST_ANSWER_SECONDS: &str = "2";
 
 /// Follows the list and tries the store.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
+    machine::require(&[machine::MOSQUITTO])?;
     let tree = workspace.metadata.target_directory.as_std_path().join("new-store");
     copy(workspace.root(), &tree)?;
     let readme = fs::read_to_string(tree.join("README.md")).context("cannot read the README")?;
@@ -47,12 +49,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     };
     cargo(&["fmt", "--all", "--", "--check"])?;
     cargo(&["test", "-p", &format!("dvs-store-{NAME}"), "--test", "contract"])?;
-    cargo(&["build", "-p", "dvs", "--features", "embedded-broker"])?;
+    // As the features do, so that less is built.
+    cargo(&["build", "-p", "dvs", "--features", "failpoints"])?;
     let _turn = Turn::take()?;
     let mut scene = Scene::set("dvs-demo-")?;
     let dvs = scene.folder().join("dvs");
     fs::copy(workspace.program("debug", "dvs"), &dvs).context("cannot copy the program")?;
     let trial = Trial { dvs, broker: scene::free_address()?, folder: scene.folder().to_owned() };
+    let _broker = Broker::start(trial.broker, &trial.folder)?;
     let tried = trial.run(&mut scene);
     if tried.is_err() {
         eprintln!("the agent's last words:\n{}\n", scene.last_words());
@@ -68,7 +72,10 @@ fn copy(root: &Path, tree: &Path) -> Result<()> {
     run::text(run::program("git").current_dir(tree).args(["init", "-q"]))?;
     let files = files(root)?;
     for stale in self::files(tree)?.difference(&files) {
-        fs::remove_file(tree.join(stale)).with_context(|| format!("cannot remove the old {stale}"))?;
+        let stale = tree.join(stale);
+        fs::remove_file(&stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+        // Up to the first folder that is not empty.
+        stale.ancestors().skip(1).find(|folder| fs::remove_dir(folder).is_err());
     }
     for file in &files {
         let (from, to) = (root.join(file), tree.join(file));
@@ -99,6 +106,29 @@ fn commands(readme: &str) -> Result<String> {
         bail!("`{HEADING}` in the README has no commands");
     }
     Ok(commands.join("\n").replace(PLACEHOLDER, NAME))
+}
+
+/// A broker, ended with this.
+struct Broker(Child);
+
+impl Broker {
+    fn start(address: SocketAddr, folder: &Path) -> Result<Self> {
+        let configuration = folder.join("mosquitto.conf");
+        let listener = format!("listener {} {}\nallow_anonymous true\n", address.port(), address.ip());
+        fs::write(&configuration, listener)
+            .with_context(|| format!("cannot write {}", configuration.display()))?;
+        let mut broker = run::program("mosquitto");
+        broker.arg("-c").arg(configuration).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(broker.spawn().context("cannot start mosquitto")?))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It holds nothing that is needed any more.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// An agent with two stores of the new kind.
@@ -148,7 +178,7 @@ impl Trial {
 
     fn start(&self, scene: &mut Scene) -> Result<()> {
         let mut agent = run::program(&self.dvs);
-        agent.args(["--embedded-broker", &self.broker.to_string(), "--node", NODE]);
+        agent.args(["-b", &self.broker.to_string(), "--node", NODE]);
         self.settings(&mut agent)?;
         scene.start(&mut agent, || self.listens())
     }
