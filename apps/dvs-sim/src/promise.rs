@@ -48,6 +48,7 @@ promises! {
     OneDevicePerImage "one-device-per-image" "No image has two loop devices."
     AttachedOrGuarded "attached-or-guarded" "After a start each volume is attached, or its mount point guarded and reported."
     NothingHalfMade "nothing-half-made" "No mount, device, directory or staging name without an owner."
+    OtherStoresWork "other-stores-work" "A store that is away fails no job about another one."
     WorksAfterwards "works-afterwards" "Once nothing fails any more, jobs are done."
     BoundedQueue "bounded-queue" "Jobs that wait are bounded."
     BoundedWorkers "bounded-workers" "Operations under way are bounded."

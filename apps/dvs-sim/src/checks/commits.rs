@@ -6,7 +6,7 @@ use crate::world::disk::Image;
 use crate::world::history::Expected;
 use crate::world::kernel::Mount;
 use crate::world::{LIMITS, World};
-use dvs_domain::attachment::Holder;
+use dvs_domain::attachment::{Attachment, Holder};
 use dvs_domain::failure::{FailureCode, FailureReport};
 use dvs_domain::job::{Job, JobKey, JobKind, JobRequest};
 use dvs_domain::ledger::{AnswerState, Change, Finished, JobRecord, Outcome, Phase};
@@ -251,6 +251,9 @@ impl World {
 
     fn check_failed(&mut self, record: &JobRecord, report: &FailureReport, finished: &Finished) {
         let key = record.key();
+        if report.code == FailureCode::StoreUnavailable {
+            self.check_unavailable(record);
+        }
         match &record.job.request {
             // Checked once it is undone.
             JobRequest::Create(_) if finished.needs_undo => {}
@@ -261,12 +264,21 @@ impl World {
 
     /// A failed create leaves nothing behind, but on a shared store its volume, whole.
     pub(super) fn check_undone(&mut self, key: &JobKey) {
+        // What a forgotten job of the same id has made is its own.
+        let accepted = self.history.accepted.get(key).map_or(0, |accepted| accepted.true_time);
+        let is_older =
+            |image: &Image| self.history.formatted.get(&image.inode).is_some_and(|(_, at)| *at < accepted);
         let is_left = |id: &VolumeId, image: &Image| {
-            image.volume.made_by.as_ref().is_some_and(|maker| maker.job == *key) && !is_shared(id)
+            image.volume.made_by.as_ref().is_some_and(|maker| maker.job == *key)
+                && !is_shared(id)
+                && !is_older(image)
         };
         let made = self.disk.images().find(|(id, image)| is_left(id, image));
         let holder = Holder::Job(key.clone());
-        let held = self.disk.attachments.values().find(|there| there.holders.contains(&holder));
+        let is_held = |there: &&Attachment| {
+            there.holders.contains(&holder) && !self.disk.image(&there.volume).is_some_and(is_older)
+        };
+        let held = self.disk.attachments.values().find(is_held);
         let left = match (made, held) {
             (Some((id, _)), _) => format!("volume {id}"),
             (None, Some(there)) => format!("the attachment at {}", there.mount_point),

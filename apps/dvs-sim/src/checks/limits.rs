@@ -1,11 +1,16 @@
 //! Checks of limits: every job ends in time, and queues are bounded.
 
 use crate::promise::Promise;
+use crate::scenario::{STORES, store_name};
 use crate::world::{LIMITS, World};
-use dvs_domain::ledger::Phase;
+use dvs_domain::job::JobKind;
+use dvs_domain::ledger::{JobRecord, Phase};
+use dvs_domain::volume::VolumeId;
 
 /// How long after its deadline the end of a job may be recorded: a tick of the engine and what that waits for.
 const SLACK_MILLISECONDS: u64 = 4_000;
+/// How long after a store is back calls may still fail, in milliseconds: a call that waits, and the circuit breaker.
+const AWAY_MILLISECONDS_MAX: u64 = 10_000;
 
 impl World {
     pub(crate) fn check_limits(&mut self) {
@@ -32,5 +37,34 @@ impl World {
         if let Some(key) = late.map(|record| record.key()) {
             self.violate(Promise::AnsweredInTime, format_args!("{key} is overdue and has no end"));
         }
+    }
+
+    /// A job has failed with `store-unavailable`: some store that it is about was away.
+    pub(crate) fn check_unavailable(&mut self, record: &JobRecord) {
+        let Some(accepted) = self.history.accepted.get(&record.key()).map(|accepted| accepted.true_time)
+        else {
+            return;
+        };
+        let since = accepted.saturating_sub(AWAY_MILLISECONDS_MAX);
+        let was_away = (0..STORES.len())
+            .any(|store| since <= self.history.away_until[store] && self.concerns(record, STORES[store]));
+        if !was_away && self.history.unavailable_until < since {
+            let what = format!("{} fails, and no store that it is about was away", record.key());
+            self.violate(Promise::OtherStoresWork, what);
+        }
+    }
+
+    /// Whether a job can be about a volume of this store.
+    fn concerns(&self, record: &JobRecord, store: &str) -> bool {
+        let target = record.job.request.target();
+        if let Some(named) = &target.store {
+            return named.as_str() == store;
+        }
+        let id = VolumeId { store: store_name(store), name: target.name() };
+        let attached = target.mount_point().and_then(|there| self.disk.attachments.get(there));
+        record.job.request.kind() == JobKind::Delete
+            || store == STORES[0]
+            || self.history.made.contains(&id)
+            || attached.is_some_and(|attached| attached.volume.store == id.store)
     }
 }

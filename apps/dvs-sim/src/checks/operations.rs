@@ -54,7 +54,8 @@ impl World {
     pub(crate) fn note_formatted(&mut self, inode: Inode, volume: &Volume) {
         let Some(key) = volume.made_by.as_ref().map(|maker| &maker.job) else { return };
         self.counts.formatted += 1;
-        if self.history.formatted.insert(inode, key.clone()).is_some() {
+        self.history.made.insert(volume.spec.id.clone());
+        if self.history.formatted.insert(inode, (key.clone(), self.now())).is_some() {
             self.violate(Promise::NoWorkForARepeat, format_args!("{} is formatted twice", volume.spec.id));
         }
     }

@@ -185,6 +185,9 @@ impl World {
             })?
         };
         self.counts.failures += 1;
+        if code == FailureCode::StoreUnavailable {
+            self.history.unavailable_until = self.history.unavailable_until.max(self.now());
+        }
         Some(Failure::new(code, "failed on demand").at_step(call.as_str()))
     }
 
@@ -198,11 +201,15 @@ impl World {
     }
 
     pub(crate) fn engine_silent_for(&mut self, milliseconds: u64) {
-        self.faults.engine_silent_until = self.now() + milliseconds;
+        let until = self.now() + milliseconds;
+        self.faults.engine_silent_until = until;
+        self.history.unavailable_until = self.history.unavailable_until.max(until);
     }
 
     pub(crate) fn store_away_for(&mut self, store: usize, milliseconds: u64) {
-        self.faults.store_away_until[store] = self.now() + milliseconds;
+        let until = self.now() + milliseconds;
+        self.faults.store_away_until[store] = until;
+        self.history.away_until[store] = self.history.away_until[store].max(until);
     }
 
     pub(crate) fn store_full_for(&mut self, store: usize, milliseconds: u64) {

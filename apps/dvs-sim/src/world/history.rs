@@ -3,6 +3,7 @@
 use super::clock::Stamp;
 use super::disk::Inode;
 use super::ids::ShownId;
+use crate::scenario::STORES;
 use dvs_domain::job::{JobKey, Status};
 use dvs_domain::mount_point::MountPoint;
 use dvs_domain::size::VolumeSize;
@@ -26,14 +27,19 @@ pub(crate) struct History {
     pub(crate) decided: BTreeMap<JobKey, VolumeId>,
     /// When the engine last reported no user of a volume: its place in the sequence, and the life.
     pub(crate) asked: BTreeMap<VolumeId, (u64, u64)>,
+    /// Every volume that was ever made.
+    pub(crate) made: BTreeSet<VolumeId>,
+    /// Until when each store was away, and the engine or any call unavailable.
+    pub(crate) away_until: [u64; STORES.len()],
+    pub(crate) unavailable_until: u64,
     /// What could not be recorded because the journal was made to fail.
     pub(crate) unrecorded: BTreeSet<ShownId>,
     /// Refusals that were on disk once.
     pub(crate) refused: BTreeSet<ShownId>,
     /// Directories that a foreign mount has kept from being removed with their attachment.
     pub(crate) kept_directories: BTreeSet<MountPoint>,
-    /// Images that were formatted, and for which job.
-    pub(crate) formatted: BTreeMap<Inode, JobKey>,
+    /// Images that were formatted, for which job and when.
+    pub(crate) formatted: BTreeMap<Inode, (JobKey, u64)>,
 }
 
 #[derive(Debug, Default)]

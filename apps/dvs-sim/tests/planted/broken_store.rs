@@ -16,17 +16,22 @@ pub(crate) enum Fault {
     AskedTwice,
     CreatesAgain,
     AsksForMany,
+    NeedsTheLast,
 }
 
 struct BrokenStore {
     store: Arc<dyn VolumeStore>,
+    /// The last of all stores.
+    last: Arc<dyn VolumeStore>,
     fault: Fault,
     created: Mutex<Option<Volume>>,
 }
 
 pub(crate) fn broken(parts: CoreParts, fault: Fault) -> CoreParts {
-    let broken =
-        |store| Arc::new(BrokenStore { store, fault, created: Mutex::default() }) as Arc<dyn VolumeStore>;
+    let Some(last) = parts.stores.last().cloned() else { return parts };
+    let broken = |store| -> Arc<dyn VolumeStore> {
+        Arc::new(BrokenStore { store, last: Arc::clone(&last), fault, created: Mutex::default() })
+    };
     CoreParts { stores: parts.stores.into_iter().map(broken).collect(), ..parts }
 }
 
@@ -62,6 +67,9 @@ impl VolumeStore for BrokenStore {
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
+        if self.fault == Fault::NeedsTheLast {
+            self.last.look_up(name).await?;
+        }
         self.store.look_up(name).await
     }
 

@@ -145,6 +145,9 @@ fn of_work() -> Vec<Planted> {
         parts("a mounter leaves directories", Promise::NothingHalfMade, 100, |parts| {
             mounter::broken(parts, mounter::Fault::LeavesDirectories)
         }),
+        parts("a store answers only while another does", Promise::OtherStoresWork, 500, |parts| {
+            store::broken(parts, store::Fault::NeedsTheLast)
+        }),
         parts("a mounter never unmounts", Promise::WorksAfterwards, 100, |parts| {
             mounter::broken(parts, mounter::Fault::NeverUnmounts)
         }),
