@@ -1,5 +1,5 @@
 //! The composition root: the only place that knows which adapters there are. A fork that adds a store adds one row to
-//! [`KINDS`].
+//! `KINDS`.
 
 use crate::clock::SystemClock;
 use crate::config::Settings;
