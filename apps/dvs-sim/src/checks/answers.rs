@@ -99,10 +99,12 @@ impl World {
             SentAnswer::Final(key, status) => (key, Some(status)),
             SentAnswer::Refused(..) => return,
         };
-        if self.has_twin(key) {
+        let has_twin = self.has_twin(key);
+        let received = self.history.received.entry(key.clone()).or_default();
+        if has_twin {
+            received.pending = true; // Or the other's: when that is forgotten, this one is checked again.
             return;
         }
-        let received = self.history.received.entry(key.clone()).or_default();
         let wrong = match status {
             None if received.last.is_some() => Some("PENDING after the final word"),
             None => {
