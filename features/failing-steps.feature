@@ -18,20 +18,20 @@ Feature: A step that fails leaves nothing behind
     And nothing is left
 
     Examples:
-      | failpoint         | step             | code              |
-      | loop.reserve      | reserve          | no-space          |
-      | loop.stage        | stage            | no-space          |
-      | loop.image        | image            | no-space          |
-      | loop.format       | format           | internal          |
-      | loop.own          | own              | internal          |
-      | loop.record       | record           | no-space          |
-      | loop.publish      | publish          | internal          |
-      | loop.published    | published        | internal          |
-      | loop.attach       | attach           | no-space          |
-      | mount.directories | make directories | internal          |
-      | mount.mount       | mount            | damaged           |
-      | mount.empty       | empty            | internal          |
-      | mount.show        | show             | internal          |
+      | failpoint                   | step              | code     |
+      | loop.reserve                | reserve           | no-space |
+      | loop.stage                  | stage             | no-space |
+      | loop.image                  | image             | no-space |
+      | loop.format                 | format            | internal |
+      | loop.own                    | own               | internal |
+      | loop.record                 | record            | no-space |
+      | loop.publish                | publish           | internal |
+      | loop.published              | published         | internal |
+      | loop.attach                 | attach            | no-space |
+      | mount.directories           | make directories  | internal |
+      | mount.mount                 | mount             | damaged  |
+      | mount.remove-lost-and-found | remove lost+found | internal |
+      | mount.move                  | move mount        | internal |
 
   @fake @failpoints
   Scenario Outline: A step of create fails on the fake store: <failpoint>

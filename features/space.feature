@@ -41,7 +41,7 @@ Feature: Room that runs out costs nothing that was promised
     And that file system is filled
     Then it fails with "no-space"
     And nothing is left
-    And the agent's log says that the store is short of room
+    And the agent's log says that the store is short of space
     When that file system has room again
     And the same job is sent with a new id
     Then it is answered PENDING and DONE, and nothing else
@@ -87,7 +87,7 @@ Feature: Room that runs out costs nothing that was promised
     And a volume of 100 MiB at "a" named "a"
     And that file system has only 24 MiB left
     When a program writes to "a", with fsync after each MiB, until that fails
-    Then the agent's log says that the store is short of room
+    Then the agent's log says that the store is short of space
     And the agent still runs
     When that file system has room again
     And the agent is stopped

@@ -68,15 +68,15 @@ async fn it_is_there(world: &mut World, name: String) -> Step {
     Ok(())
 }
 
-#[then("the agent's log says that the store is short of room")]
+#[then("the agent's log says that the store is short of space")]
 async fn the_log_says(world: &mut World) -> Step {
     let log = world.launch.log.clone();
     let told = || {
         let log = fs::read_to_string(&log).context("cannot read the agent's log")?;
-        let is_told = |line: &str| line.contains("short of room") && line.contains("store=");
+        let is_told = |line: &str| line.contains("short of space") && line.contains("store=");
         Ok(log.lines().any(is_told).then_some(()))
     };
-    Ok(until("the log says that the store is short of room", TOLD_WITHIN, told).await?)
+    Ok(until("the log says that the store is short of space", TOLD_WITHIN, told).await?)
 }
 
 #[then("the agent still runs")]
