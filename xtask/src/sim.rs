@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 /// How the lines begin in which the program counts what it did.
 const COUNTS: &str = "sim: ";
 
-/// How many seeds the gate runs: about 15 s of two processors.
+/// How many seeds the gate runs: about 20 s on two processors.
 const SEEDS_IN_THE_GATE: &str = "1000";
 
 /// Simulates. Ends as the simulation ends.

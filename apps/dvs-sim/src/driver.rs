@@ -88,7 +88,7 @@ async fn watch_over(sim: &Sim, phases: &mut Phases) -> Option<u64> {
             return None;
         }
         if let Some(milliseconds) = sim.with(|world| world.take_pause()) {
-            stand_still(sim, phases, milliseconds).await;
+            pause_agent(sim, phases, milliseconds).await;
             continue;
         }
         tokio::select! {
@@ -100,8 +100,8 @@ async fn watch_over(sim: &Sim, phases: &mut Phases) -> Option<u64> {
     }
 }
 
-/// Processes the world's events while the agent stands still, and then advances the runtime's time at once.
-async fn stand_still(sim: &Sim, phases: &mut Phases, milliseconds: u64) {
+/// Processes the world's events while the agent is paused, and then advances the runtime's time at once.
+async fn pause_agent(sim: &Sim, phases: &mut Phases, milliseconds: u64) {
     sim.with(|world| {
         let begun = world.now();
         let until = begun + milliseconds;

@@ -106,14 +106,14 @@ impl World {
             return;
         }
         let wrong = match status {
-            None if received.last.is_some() => Some("PENDING after the final word"),
+            None if received.last.is_some() => Some("PENDING after the final answer"),
             None => {
                 received.pending = true;
                 None
             }
-            Some(_) if !received.pending => Some("a final word before PENDING"),
+            Some(_) if !received.pending => Some("a final answer before PENDING"),
             Some(status) if received.last.as_ref().is_some_and(|last| last != status) => {
-                Some("two different final words")
+                Some("two different final answers")
             }
             Some(status) => {
                 received.last = Some(status.clone());
@@ -121,7 +121,7 @@ impl World {
             }
         };
         if let Some(wrong) = wrong {
-            self.violate(Promise::AnsweredOnceInOrder, format_args!("{key} hears {wrong}"));
+            self.violate(Promise::AnsweredOnceInOrder, format_args!("the sender of {key} receives {wrong}"));
         }
     }
 

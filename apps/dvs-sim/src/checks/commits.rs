@@ -223,7 +223,7 @@ impl World {
         let Some(there) = job.request.target().mount_point() else { return };
         if self.disk.attachments.get(there).is_none_or(|found| found.volume != *id) {
             self.violate(Promise::DoneIsTrue, format_args!("{key} is done, and not recorded as attached"));
-        } else if !self.shows(there, id) {
+        } else if !self.is_on_top(there, id) {
             self.violate(Promise::DoneIsTrue, format_args!("{key} is done, and {id} is not at {there}"));
         }
     }

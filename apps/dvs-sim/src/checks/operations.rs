@@ -75,7 +75,7 @@ impl World {
                 self.violate(Promise::PendingBeforeWork, format_args!("{key} is worked on before PENDING"));
             }
             Destroyer::Nobody => {
-                self.violate(Promise::FailedChangesNothing, format_args!("nobody wants {id} destroyed"));
+                self.violate(Promise::FailedChangesNothing, format_args!("no job destroys {id}"));
             }
         }
     }
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// Whether a volume is the topmost mount at a mount point.
-    pub(super) fn shows(&self, mount_point: &MountPoint, id: &VolumeId) -> bool {
+    pub(super) fn is_on_top(&self, mount_point: &MountPoint, id: &VolumeId) -> bool {
         let image = self.disk.image(id);
         image.is_some_and(|image| self.kernel.top(mount_point) == Some(Mount::Volume(image.inode)))
     }

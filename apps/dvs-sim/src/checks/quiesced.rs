@@ -51,7 +51,7 @@ impl World {
             let guarded = self.kernel.top(there) == Some(Mount::Guard) || self.life.unguarded.contains(there);
             let reported = self.life.reports_trouble(there) && guarded;
             let unresolved = unresolved.is_being_made(attachment) || unresolved.is_being_deleted(attachment);
-            !unresolved && !self.shows(there, &attachment.volume) && !reported
+            !unresolved && !self.is_on_top(there, &attachment.volume) && !reported
         });
         if let Some((id, there)) = wrong.map(|found| (found.volume.clone(), found.mount_point.clone())) {
             self.violate(
@@ -62,7 +62,7 @@ impl World {
     }
 
     pub(crate) fn check_quiesced(&mut self, stage: Stage) {
-        self.log(format_args!("all is quiet ({stage:?})"));
+        self.log(format_args!("no work is left ({stage:?})"));
         self.check_expected();
         self.check_volumes();
         self.check_attachments(stage);
@@ -169,7 +169,7 @@ impl World {
                     wrong =
                         Some((Promise::NothingHalfMade, format!("{id} is gone, and attached at {there}")));
                 }
-            } else if !self.shows(there, id) {
+            } else if !self.is_on_top(there, id) {
                 let reported = self.life.reports_trouble(there) && stage == Stage::Healed;
                 let guarded =
                     self.kernel.top(there) == Some(Mount::Guard) || self.life.unguarded.contains(there);
@@ -229,7 +229,7 @@ impl World {
         let made = self.disk.directories.difference(&self.disk.foreign_directories);
         let lost = made.into_iter().find(|there| !is_known(there)).cloned();
         if let Some(lost) = lost {
-            self.violate(Promise::NothingHalfMade, format_args!("directory {lost} belongs to nobody"));
+            self.violate(Promise::NothingHalfMade, format_args!("directory {lost} belongs to no attachment"));
         }
     }
 

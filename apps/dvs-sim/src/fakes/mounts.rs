@@ -80,8 +80,8 @@ impl FakeMounts {
     ) -> Result<(), Failure> {
         self.make_directories(Call::Attach, there, missing, made).await?;
         self.step(Call::Attach, there).await?;
-        let shown = self.0.effect(|world| show(world, source, there)).await?;
-        if let Some(inode) = shown
+        let mounted = self.0.effect(|world| mount_source(world, source, there)).await?;
+        if let Some(inode) = mounted
             && let Err(failure) = self.step(Call::Attach, there).await
         {
             self.0
@@ -137,7 +137,7 @@ impl Mounter for FakeMounts {
     async fn detach(&self, source: &Source, there: &MountPoint) -> Result<Detached, Failure> {
         let _call = CallGuard::begin(&self.0, Call::Detach, None, Some(there)).await;
         self.step(Call::Detach, there).await?;
-        let detached = self.0.effect(|world| hide(world, source, there)).await;
+        let detached = self.0.effect(|world| unmount_source(world, source, there)).await;
         self.0.moment(Call::Detach).await;
         detached
     }
@@ -218,7 +218,7 @@ fn resolve(world: &World, source: &Source) -> Option<Inode> {
 }
 
 /// Mounts what `source` leads to; `None` when it was there already.
-fn show(world: &mut World, source: &Source, there: &MountPoint) -> Result<Option<Inode>, Failure> {
+fn mount_source(world: &mut World, source: &Source, there: &MountPoint) -> Result<Option<Inode>, Failure> {
     let Some(inode) = resolve(world, source) else {
         return Err(Failure::new(FailureCode::Internal, "the source leads to nothing").at_step("open"));
     };
@@ -234,7 +234,7 @@ fn show(world: &mut World, source: &Source, there: &MountPoint) -> Result<Option
 }
 
 /// Unmounts what `source` leads to, and the guard below.
-fn hide(world: &mut World, source: &Source, there: &MountPoint) -> Result<Detached, Failure> {
+fn unmount_source(world: &mut World, source: &Source, there: &MountPoint) -> Result<Detached, Failure> {
     match world.kernel.top(there) {
         None => Ok(Detached::NothingThere),
         Some(Mount::Guard) => {

@@ -163,7 +163,7 @@ pub(crate) enum What {
     ClockStepped {
         milliseconds: i64,
     },
-    /// The agent's process stands still.
+    /// The agent's process is paused.
     Paused {
         milliseconds: u64,
     },

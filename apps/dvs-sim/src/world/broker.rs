@@ -220,7 +220,7 @@ impl World {
         let Some(outgoing) = self.broker.outbox.get(&answer) else { return };
         let (sent, topic, payload) =
             (outgoing.sent.clone(), outgoing.topic.clone(), outgoing.payload.clone());
-        self.log(format_args!("sender hears {sent}"));
+        self.log(format_args!("sender receives {sent}"));
         self.receive_answer(&sent, &topic, &payload);
     }
 

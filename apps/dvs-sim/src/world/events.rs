@@ -107,10 +107,10 @@ impl World {
         self.log(format_args!("volume {name} of store {store} is damaged"));
     }
 
-    /// The agent's process stands still, as after `SIGSTOP`; timers run on.
+    /// The agent's process is stopped, as by `SIGSTOP`; timers run on.
     fn pause(&mut self, milliseconds: u64) {
         if self.life.stop.is_some() {
-            self.log(format_args!("agent stands still for {milliseconds} ms"));
+            self.log(format_args!("agent is paused for {milliseconds} ms"));
             self.counts.pauses += 1;
             self.life.pause = Some(milliseconds);
         }
@@ -127,7 +127,7 @@ impl World {
 
     /// Ends all faults: nothing fails from now on, damaged volumes are repaired, users of volumes end.
     pub(crate) fn heal(&mut self) {
-        self.log(format_args!("everything heals"));
+        self.log(format_args!("all faults end"));
         self.healed = true;
         self.faults.heal();
         self.bring_broker_back();
