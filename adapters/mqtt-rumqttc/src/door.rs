@@ -29,7 +29,7 @@ impl MqttDoor {
     /// Does not wait for the broker.
     ///
     /// # Errors
-    /// [`FailureCode::BadRequest`] for settings that cannot be used, also for unreadable certificates.
+    /// `bad-request` for settings that cannot be used, also for unreadable certificates.
     pub fn start(
         config: MqttConfig,
         intake: Arc<dyn JobIntake>,

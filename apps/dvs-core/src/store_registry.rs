@@ -101,7 +101,7 @@ impl StoreRegistry {
     /// The volume called `name`: in `store`, or in whichever store has it when none is named.
     ///
     /// # Errors
-    /// As [`StoreRegistry::find_named`]; `store-unavailable` also when no store that answers has the name, and one does not
+    /// As `find_named`; `store-unavailable` also when no store that answers has the name, and one does not
     /// answer: it may have it.
     pub async fn find(
         &self,
