@@ -12,8 +12,7 @@ pub(crate) struct Step {
     pub(crate) counted: bool,
 }
 
-/// Reasons for which a test may be left out on any machine. Steps that fail on demand are tried by the features and the crash
-/// test, which build with that feature.
+/// Reasons for which a test may be left out on any machine. The tests that need failpoints run apart from the others.
 const EXCUSES: [&str; 3] =
     ["this host has no IPv6", "this bench makes nothing fail", "built without the feature `failpoints`"];
 
