@@ -70,7 +70,11 @@ enum Command {
     /// Feeds decoders with bytes that are changed in every way
     Fuzz(fuzz::Options),
     /// Changes the domain and the core in small ways, and lists the changes that no test notices
-    Mutants(mutants::Options),
+    Mutants {
+        /// Handed to `cargo mutants` as they are: `--file GLOB`, `--jobs N`, `--shard K/N`, `--in-place`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Follows the README's list of how to add a store, in a copy, and tries the store
     NewStore,
     /// Checks the house rules that no compiler knows
@@ -98,7 +102,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Powercut(options) => powercut::command(&workspace, &options),
         Command::Sim { arguments } => sim::command(&workspace, &arguments),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
-        Command::Mutants(options) => mutants::command(&workspace, &options),
+        Command::Mutants { arguments } => mutants::command(&workspace, &arguments),
         Command::NewStore => new_store::run(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::command(&workspace),
     }
