@@ -70,6 +70,23 @@ fn with_too_many_operations_that_hang_no_more_are_started() {
 }
 
 #[test]
+fn all_jobs_behind_work_that_hangs_are_answered_and_others_go_on() {
+    let mut ledger = ledger(Limits { workers: 1, job_milliseconds: 1000, ..Limits::default() });
+    let hangs = create("hangs", "/mnt/a");
+    let (elsewhere, same, nested) =
+        (create("elsewhere", "/mnt/b"), delete("same", "/mnt/a"), create("nested", "/mnt/a/b"));
+    for (job, now) in [(&hangs, 0), (&elsewhere, 500), (&same, 500), (&nested, 500)] {
+        ledger.on(Event::Requested(job.clone()), now);
+        ledger.on(Event::Acknowledged(AnswerId::Pending(job.key())), now);
+    }
+    ledger.on(Event::Tick, 1000);
+    let abandoned = ledger.on(Event::Abandoned(hangs.key()), 1000);
+    let codes: Vec<_> = failures(&abandoned).iter().map(|failure| failure.code).collect();
+    assert_eq!(codes, [FailureCode::Timeout, FailureCode::Busy, FailureCode::Busy]);
+    assert_eq!(started(&abandoned), ["elsewhere"], "what hangs takes no worker");
+}
+
+#[test]
 fn a_job_that_waits_until_its_time_is_over_is_answered_and_never_starts() {
     let mut ledger = ledger(Limits { job_milliseconds: 2000, ..Limits::default() });
     let (slow, behind) = (create("1", "/mnt/a"), delete("2", "/mnt/a"));

@@ -5,6 +5,7 @@ mod examples;
 mod forgetting;
 mod lanes;
 mod limits;
+mod repeats;
 mod restart;
 mod support;
 mod time;

@@ -6,6 +6,7 @@ use dvs_domain::job::JobKind::{Create, Delete};
 use dvs_domain::job::{Refusal, Status};
 use dvs_domain::ledger::{AnswerId, Attempt, Change, Effect, Event, Limits, RefusalNumber, Remembered};
 use dvs_domain::names::SenderId;
+use dvs_domain::time::{BootId, Uptime};
 
 #[test]
 fn numbers_and_orders_go_on_where_they_were() {
@@ -26,6 +27,27 @@ fn numbers_and_orders_go_on_where_they_were() {
     assert_eq!(records(&after.on(Event::Requested(second.clone()), 7))[0].number, 1);
     after.on(done(&second, "/mnt/a", true), 8);
     assert_eq!(refused_with(&after.on(Event::Requested(first), 9)), FailureCode::JobIdReused, "a later end");
+}
+
+#[test]
+fn a_finished_job_goes_on_with_the_answer_that_its_sender_lacks() {
+    let job = create("1", "/mnt/a");
+    let (pending, last) = (AnswerId::Pending(job.key()), AnswerId::Final(job.key()));
+    for (acknowledged, sent) in [
+        (vec![], vec![Status::Pending]),
+        (vec![pending.clone()], vec![Status::Done]),
+        (vec![pending, last], vec![]),
+    ] {
+        let mut before = ledger(Limits::default());
+        let mut effects = before.on(Event::Requested(job.clone()), 1);
+        effects.extend(before.on(done(&job, "/mnt/a", true), 2));
+        for answer in acknowledged.clone() {
+            effects.extend(before.on(Event::Acknowledged(answer), 3));
+        }
+        let (_, first) = TestLedger::restore(Limits::default(), store(), remembered(&effects), 4);
+        assert_eq!(statuses(&first), sent, "{acknowledged:?}");
+        assert_eq!(works(&first), [], "{acknowledged:?}");
+    }
 }
 
 #[test]
@@ -72,6 +94,28 @@ fn only_a_create_that_names_no_store_remembers_the_default() {
     ] {
         assert_eq!(records(&ledger.on(Event::Requested(job), 1))[0].default_store, default);
     }
+}
+
+#[test]
+fn attempts_of_one_acceptance_have_one_id_and_those_of_another_a_different_one() {
+    let mut before = ledger(Limits::default());
+    let accepted = before.on(Event::Requested(create("1", "/mnt/a")), 5);
+    let record = records(&accepted).remove(0);
+    let attempt = record.attempt();
+    assert!(attempt.is_some());
+    let (_, first) = TestLedger::restore(Limits::default(), store(), remembered(&accepted), 6);
+    assert!(matches!(&first[1], Effect::Work(_, Attempt::Redo, id) if *id == attempt), "{first:?}");
+
+    let mut others = [record.clone(), record.clone(), record.clone()];
+    others[0].number += 1;
+    others[1].received.uptime = Uptime(6);
+    others[2].received.boot = Some(BootId(2));
+    for other in others {
+        assert_ne!(other.attempt(), attempt, "{other:?}");
+    }
+    let mut of_an_earlier_agent = record;
+    of_an_earlier_agent.received.boot = None;
+    assert_eq!(of_an_earlier_agent.attempt(), None);
 }
 
 #[test]

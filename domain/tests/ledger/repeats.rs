@@ -1,0 +1,29 @@
+//! What the repeat of an answered job gets, by what later jobs about its volume have done.
+
+use super::support::*;
+use dvs_domain::failure::FailureCode;
+use dvs_domain::job::Status;
+use dvs_domain::ledger::{AnswerId, Event, Limits};
+
+#[test]
+fn a_repeat_after_a_delete_that_changed_nothing_gets_its_answer_again() {
+    let mut ledger = ledger(Limits::default());
+    let (made, refused) = (create("1", "/mnt/a"), delete("2", "/mnt/a"));
+    complete(&mut ledger, &made, "/mnt/a", true);
+    ledger.on(Event::Requested(refused.clone()), 5);
+    ledger.on(failed(&refused), 6);
+    assert_eq!(statuses(&ledger.on(Event::Requested(made), 7)), [Status::Done], "its volume is still there");
+}
+
+#[test]
+fn a_repeat_after_a_delete_that_hangs_is_refused() {
+    let mut ledger = ledger(Limits { job_milliseconds: 1000, ..Limits::default() });
+    let (made, gone) = (create("1", "/mnt/a"), delete("2", "/mnt/a"));
+    complete(&mut ledger, &made, "/mnt/a", true);
+    ledger.on(Event::Requested(gone.clone()), 5);
+    ledger.on(Event::Acknowledged(AnswerId::Pending(gone.key())), 6);
+    ledger.on(Event::Tick, 1005);
+    assert_eq!(refused_with(&ledger.on(Event::Abandoned(gone.key()), 1006)), FailureCode::Timeout);
+    let repeat = ledger.on(Event::Requested(made), 1007);
+    assert_eq!(refused_with(&repeat), FailureCode::JobIdReused, "its volume may be gone");
+}
