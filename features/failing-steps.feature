@@ -86,17 +86,22 @@ Feature: A step that fails leaves nothing behind
     Then it is answered PENDING and DONE, and nothing else
 
   @loop @serial
-  Scenario: The program that formats fails
+  Scenario Outline: A program that formats fails: <program>
     Given a running agent in a mount namespace of its own
-    When the program "mke2fs" fails there, saying "the moon is in the wrong house"
+    When the program "<program>" fails there, saying "the moon is in the wrong house"
     And a create job of 16 MiB for "a/b" is sent
     Then it fails with "internal"
     And its reason names the step "format"
     And its reason names "the moon is in the wrong house"
     And nothing is left
-    When the program "mke2fs" can be run again
+    When the program "<program>" can be run again
     And the same job is sent with a new id
     Then it is answered PENDING and DONE, and nothing else
+
+    Examples:
+      | program |
+      | mke2fs  |
+      | debugfs |
 
   @loop
   Scenario: The store is on a small file system, and the volume is thick

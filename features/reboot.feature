@@ -105,6 +105,26 @@ Feature: After a reboot everything is back, or told
       | an old store    |
 
   @loop
+  Scenario Outline: A volume that has lost power is as empty as before: <file system>
+    Given a running agent
+    When a create job of 16 MiB for "a" is sent with:
+      | name | a             |
+      | fs   | <file system> |
+    Then it is answered PENDING and DONE, and nothing else
+    And the volume at "a" is empty
+    When the agent is stopped
+    And everything is unmounted and detached by hand, but "a" loses power while "a" is mounted
+    And the agent starts
+    Then a volume is attached at "a"
+    And the volume at "a" is empty
+
+    Examples:
+      | file system |
+      | ext2        |
+      | ext3        |
+      | ext4        |
+
+  @loop
   Scenario: A device that nobody mounts, left by whatever was killed, is used and not doubled
     Given a running agent
     And a volume of 16 MiB at "a" named "a"

@@ -18,7 +18,8 @@ pub(crate) struct Program {
 }
 
 /// What makes and checks an ext volume: enough for the demo.
-pub(crate) const EXT: &[Program] = &[program("mkfs.ext4", "e2fsprogs"), program("e2fsck", "e2fsprogs")];
+pub(crate) const EXT: &[Program] =
+    &[program("mkfs.ext4", "e2fsprogs"), program("e2fsck", "e2fsprogs"), program("debugfs", "e2fsprogs")];
 
 /// What the other file systems and the tests with real devices need besides.
 pub(crate) const FILE_SYSTEMS: &[Program] = &[

@@ -9,8 +9,8 @@ use crate::step::Step;
 use dvs_domain::failure::{BoxError, Failure, FailureCode};
 use dvs_domain::volume::FileSystem;
 use dvs_mountinfo::Mount;
-use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, syncfs, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, unlinkat};
+use rustix::io::{Errno, pread};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -72,17 +72,20 @@ impl NewMount {
         self.root
     }
 
-    /// Removes `lost+found` from an ext file system, if it is an empty directory: files in it were saved by a check, and
-    /// belong to the user.
+    /// Removes `lost+found` from an ext file system with a journal, if it is an empty directory: files in it were saved by
+    /// a check, and belong to the user. Without a journal it stays: a loss of power can leave the removal there in part,
+    /// and then no check repairs the file system without asking.
     pub(crate) fn remove_lost_and_found(&self, source: &OpenSource) -> Result<(), Failure> {
-        let OpenSource::Device { path, file_system, .. } = source else { return Ok(()) };
+        let OpenSource::Device { path, file_system, device, .. } = source else { return Ok(()) };
         if !matches!(file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4) {
             return Ok(());
         }
         Step::RemoveLostAndFound.begin()?;
-        match unlinkat(&self.directory, "lost+found", AtFlags::REMOVEDIR)
-            .and_then(|()| self.sync(*file_system))
-        {
+        let removed = has_journal(device.as_fd()).and_then(|has_journal| match has_journal {
+            true => unlinkat(&self.directory, "lost+found", AtFlags::REMOVEDIR),
+            false => Ok(()),
+        });
+        match removed {
             Ok(()) => Ok(()),
             Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ROFS) => Ok(()),
             Err(errno) => Err(Failure::new(
@@ -92,19 +95,6 @@ impl NewMount {
             .caused_by(errno)
             .at_step(Step::RemoveLostAndFound.name())),
         }
-    }
-
-    /// Makes durable what was removed from the root directory. A loss of power in between can leave an ext2, which has no
-    /// journal, in a state that is not repaired without asking: so all of it is written before anybody relies on it.
-    fn sync(&self, file_system: FileSystem) -> rustix::io::Result<()> {
-        // The descriptor of a new mount only names the directory (O_PATH).
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(&self.directory, ".", flags, Mode::empty())?;
-        if file_system == FileSystem::Ext2 {
-            syncfs(&directory)?;
-        }
-        // This flushes the disk as well, which `syncfs` does not for an ext2.
-        fsync(directory)
     }
 
     /// Moves the mount onto the directory `target`.
@@ -121,6 +111,18 @@ impl NewMount {
             }
             _ => Err(Failure::new(FailureCode::Internal, "the new mount has no root directory")),
         }
+    }
+}
+
+/// Whether the ext file system on `device` has a journal: an ext4 that is too small for one has none.
+fn has_journal(device: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    /// `s_feature_compat` of the superblock, and its bit `has_journal` (the kernel's ext4 documentation).
+    const FEATURE_COMPAT_AT: u64 = 1024 + 0x5c;
+    const HAS_JOURNAL: u8 = 0x4;
+    let mut lowest = [0; 1];
+    match pread(device, &mut lowest, FEATURE_COMPAT_AT)? {
+        0 => Err(Errno::IO),
+        _ => Ok(lowest[0] & HAS_JOURNAL != 0),
     }
 }
 

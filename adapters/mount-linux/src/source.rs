@@ -20,7 +20,7 @@ pub(crate) enum OpenSource {
         /// Major and minor number.
         number: (u32, u32),
         /// A loop device with automatic detach stays as long as this.
-        _held: OwnedFd,
+        device: OwnedFd,
     },
     Directory {
         path: PathBuf,
@@ -64,7 +64,7 @@ fn open_device(path: &Path, file_system: FileSystem) -> Result<OpenSource, Failu
         return Err(Failure::new(FailureCode::Internal, format!("`{}` is no block device", path.display())));
     }
     let number = (major(state.st_rdev), minor(state.st_rdev));
-    Ok(OpenSource::Device { path: path.to_owned(), file_system, number, _held: held })
+    Ok(OpenSource::Device { path: path.to_owned(), file_system, number, device: held })
 }
 
 fn open_directory(path: &Path) -> Result<OpenSource, Failure> {

@@ -32,7 +32,8 @@ async fn real_every_file_system_is_shown_empty_and_taken_away() {
         attachments.attach(&source, &place, &survey.missing).await.unwrap();
         let mounted = ground.mount_at(&place);
         assert!(mounted.is_confined(), "{file_system}: {mounted:?}");
-        assert_eq!(names_in(Path::new(place.as_str())), Vec::<String>::new(), "{file_system}");
+        let inside: &[&str] = if file_system == FileSystem::Ext2 { &["lost+found"] } else { &[] };
+        assert_eq!(names_in(Path::new(place.as_str())), inside, "{file_system}");
         let survey = attachments.survey(&place).await.unwrap();
         let shown = format!("{} ({file_system})", device_of(&source).display());
         assert_eq!(survey, Survey { mounted: Some(Mounted::Something(shown)), ..NOTHING });
@@ -73,6 +74,28 @@ async fn real_what_a_check_saved_stays() {
     attachments.attach(&source, &place, &[]).await.unwrap();
     assert_eq!(names_in(Path::new(place.as_str())), Vec::<String>::new());
     attachments.detach(&source, &place).await.unwrap();
+}
+
+/// A loss of power could leave its removal there in part, and no check would repair that without asking.
+#[tokio::test]
+async fn real_lost_and_found_stays_where_there_is_no_journal() {
+    if !can_run("real_lost_and_found_stays_where_there_is_no_journal", &["losetup", "mkfs.ext4"]) {
+        return;
+    }
+    let ground = Ground::new();
+    let (attachments, place) = (ground.attachments(), ground.at("a"));
+    for (file_system, options, inside) in [
+        (FileSystem::Ext2, &[][..], &["lost+found"][..]),
+        (FileSystem::Ext4, &["-O", "^has_journal"], &["lost+found"]),
+        (FileSystem::Ext4, &[], &[]),
+        (FileSystem::Ext3, &[], &[]),
+    ] {
+        let source = ground.formatted(file_system, options);
+        let missing = attachments.survey(&place).await.unwrap().missing;
+        attachments.attach(&source, &place, &missing).await.unwrap();
+        assert_eq!(names_in(Path::new(place.as_str())), inside, "{file_system} {options:?}");
+        attachments.detach(&source, &place).await.unwrap();
+    }
 }
 
 #[tokio::test]

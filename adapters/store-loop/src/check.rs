@@ -4,6 +4,7 @@
 use crate::command::{Ended, Running};
 use crate::device::{ExclusiveError, LoopDevice};
 use crate::folders;
+use crate::lost_and_found::{self, CONFIGURATION_VARIABLE};
 use crate::program::{self, CHECKER};
 use crate::step;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -91,7 +92,12 @@ fn is_clean(image: impl AsFd) -> Result<bool, Failure> {
 fn run(device: &LoopDevice) -> Result<Ended, Failure> {
     let program = program::find(CHECKER, FileSystem::Ext4)?;
     let arguments: [OsString; 2] = ["-p".into(), device.path().into()];
-    Running::start_bound_to_this_thread(&program, &arguments, Duration::from_secs(CHECK_SECONDS_MAX))
+    let limit = Duration::from_secs(CHECK_SECONDS_MAX);
+    lost_and_found::configuration()
+        .and_then(|configuration| {
+            let configuration = (CONFIGURATION_VARIABLE, configuration);
+            Running::start_bound_to_this_thread(&program, &arguments, configuration, limit)
+        })
         .and_then(Running::finish)
         .map_err(|error| cannot(error, "run `e2fsck`"))
 }

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "std offers no other way into the new process, see SAFETY")]
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::{
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Upper bound of the kept end of a program's output.
 const OUTPUT_BYTES_MAX: usize = 1024;
+
+/// By which path a program finds its own input.
+const INPUT_PATH: &str = "/proc/self/fd/0";
 
 /// How a program ended.
 pub(crate) struct Ended {
@@ -47,14 +50,17 @@ impl Running {
     }
 
     /// Likewise, and the kernel kills the program when the thread that calls this ends, and so with this process,
-    /// however that ends. Its output on standard output is kept as well.
+    /// however that ends. Its output on standard output is kept as well, and its input is the file `configuration`, whose
+    /// path it finds in the variable `variable`.
     pub(crate) fn start_bound_to_this_thread(
         program: &Path,
         arguments: &[OsString],
+        (variable, configuration): (&str, OwnedFd),
         limit: Duration,
     ) -> io::Result<Self> {
         let (reader, writer) = pipe()?;
         let mut command = prepare(program, arguments);
+        command.stdin(configuration).env(variable, INPUT_PATH);
         command.stdout(writer.try_clone()?).stderr(writer);
         // SAFETY: between `fork` and `exec` only this one system call is made, which allocates nothing and takes no
         // lock.
@@ -159,6 +165,7 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Seek, Write};
 
     fn shell(script: &str, limit: Duration) -> Ended {
         start(script, limit).finish().unwrap()
@@ -166,6 +173,15 @@ mod tests {
 
     fn start(script: &str, limit: Duration) -> Running {
         Running::start(Path::new("/bin/sh"), &["-c".into(), script.into()], limit).unwrap()
+    }
+
+    fn bound(script: &str) -> Running {
+        let mut configuration = tempfile::tempfile().unwrap();
+        configuration.write_all(b"configured").unwrap();
+        configuration.rewind().unwrap();
+        let arguments = ["-c".into(), script.into()];
+        let configuration = ("CONFIGURATION", configuration.into());
+        Running::start_bound_to_this_thread(Path::new("/bin/sh"), &arguments, configuration, LONG).unwrap()
     }
 
     const LONG: Duration = Duration::from_secs(60);
@@ -205,12 +221,16 @@ mod tests {
 
     #[test]
     fn a_program_bound_to_its_thread_ends_with_it() {
-        let running = std::thread::spawn(|| {
-            let arguments = ["-c".into(), "echo begun; sleep 60; exit 0".into()];
-            Running::start_bound_to_this_thread(Path::new("/bin/sh"), &arguments, LONG).unwrap()
-        });
+        let running = std::thread::spawn(|| bound("echo begun; sleep 60; exit 0"));
         let ended = running.join().unwrap().finish().unwrap();
         assert!(!ended.status.unwrap().success(), "it was killed, and not by its limit");
+    }
+
+    #[test]
+    fn a_program_bound_to_its_thread_finds_its_configuration() {
+        let ended = bound("exec cat \"$CONFIGURATION\"").finish().unwrap();
+        assert!(ended.status.unwrap().success());
+        assert_eq!(ended.output, "configured");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! time.
 
 use crate::command::{Ended, Running};
+use crate::lost_and_found;
 use crate::program;
 use crate::settings::Settings;
 use dvs_domain::failure::{Failure, FailureCode};
@@ -9,7 +10,7 @@ use dvs_domain::volume::{FileSystem, Mode, Provision, Volume};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 /// How long formatting may take. A job has its answer within 110 s (contract.md section 2).
@@ -88,7 +89,8 @@ pub(crate) struct MkfsPlan {
     program: PathBuf,
     arguments: Vec<String>,
     size_bytes: u64,
-    is_thin_ext: bool,
+    is_ext: bool,
+    is_thin: bool,
     /// Of the program and of its configuration: an installed update or an edit makes another plan.
     versions: [Option<FileVersion>; 2],
 }
@@ -106,7 +108,8 @@ impl MkfsPlan {
             name,
             arguments: format.arguments(),
             size_bytes: format.size_bytes,
-            is_thin_ext: is_ext && format.provision == Provision::Thin,
+            is_ext,
+            is_thin: format.provision == Provision::Thin,
             versions: [version(&program), version(Path::new(EXT_CONFIGURATION))],
             program,
         })
@@ -123,7 +126,7 @@ impl MkfsPlan {
 
     /// Whether little is written into the image, and that by the programs for ext.
     pub(crate) fn is_thin_ext(&self) -> bool {
-        self.is_thin_ext
+        self.is_ext && self.is_thin
     }
 }
 
@@ -137,6 +140,7 @@ pub(crate) struct Formatting<'a> {
     plan: &'a MkfsPlan,
     path: &'a Path,
     running: Running,
+    until: Instant,
 }
 
 impl<'a> Formatting<'a> {
@@ -144,16 +148,22 @@ impl<'a> Formatting<'a> {
     pub(crate) fn start(plan: &'a MkfsPlan, path: &'a Path) -> Result<Self, Failure> {
         let mut arguments: Vec<OsString> = plan.arguments.iter().map(Into::into).collect();
         arguments.push(path.into());
-        let running = Running::start(&plan.program, &arguments, Duration::from_secs(FORMAT_SECONDS_MAX))
-            .map_err(|error| cannot_run(plan.name, error))?;
-        Ok(Self { plan, path, running })
+        let limit = Duration::from_secs(FORMAT_SECONDS_MAX);
+        let until = Instant::now() + limit;
+        let running =
+            Running::start(&plan.program, &arguments, limit).map_err(|error| cannot_run(plan.name, error))?;
+        Ok(Self { plan, path, running, until })
     }
 
-    /// Waits until the image is formatted.
+    /// Waits until the image is formatted, and empty for its user.
     pub(crate) fn finish(self) -> Result<(), Failure> {
-        let Self { plan, path, running } = self;
+        let Self { plan, path, running, until } = self;
         let name = &plan.name;
         match running.finish().map_err(|error| cannot_run(name, error))? {
+            Ended { status: Some(status), .. } if status.success() && plan.is_ext => {
+                lost_and_found::remove(path, until.saturating_duration_since(Instant::now()))
+                    .map_err(|failure| failure.at_step("format"))
+            }
             Ended { status: Some(status), .. } if status.success() => Ok(()),
             Ended { status: Some(status), output } => {
                 let plain = plan.without_seed();
@@ -240,7 +250,9 @@ mod tests {
             let image = folder.path().join("image");
             fs::write(&image, "").unwrap();
             let asked = format(FileSystem::Ext4, Provision::Thin);
-            let mut plan = MkfsPlan { program: "/bin/sh".into(), ..MkfsPlan::of(&asked).unwrap() };
+            // What it writes is no ext.
+            let mut plan =
+                MkfsPlan { program: "/bin/sh".into(), is_ext: false, ..MkfsPlan::of(&asked).unwrap() };
             plan.arguments.insert(0, program.display().to_string());
             let formatted = Formatting::start(&plan, &image).unwrap().finish();
             assert_eq!(formatted.is_ok(), text.contains(SEED), "{text}");

@@ -19,6 +19,7 @@ mod folders;
 mod format;
 mod locks;
 mod loop_index;
+mod lost_and_found;
 mod owner;
 mod probe;
 mod program;

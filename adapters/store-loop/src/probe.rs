@@ -8,7 +8,7 @@ use rustix::fs::{Access, access};
 
 const LOOP_CONTROL: &str = "/dev/loop-control";
 
-/// Rights, loop devices, and the programs that make and check file systems.
+/// Rights, loop devices, and the programs that make, change and check file systems.
 pub(crate) fn needs() -> Vec<Need> {
     let program = |what, file_system| Need {
         what,
@@ -20,7 +20,7 @@ pub(crate) fn needs() -> Vec<Need> {
     [vital("mounting", rights()), vital("loop devices", loop_devices())]
         .into_iter()
         .chain(formatting)
-        .chain([program(program::CHECKER, FileSystem::Ext4)])
+        .chain([program::EDITOR, program::CHECKER].map(|name| program(name, FileSystem::Ext4)))
         .collect()
 }
 

@@ -13,6 +13,9 @@ const ALSO_IN: [&str; 2] = ["/usr/sbin", "/sbin"];
 /// Checks ext file systems.
 pub(crate) const CHECKER: &str = "e2fsck";
 
+/// Changes ext file systems that are not mounted.
+pub(crate) const EDITOR: &str = "debugfs";
+
 /// The program that formats.
 pub(crate) fn formatter(file_system: FileSystem) -> &'static str {
     match file_system {

@@ -76,6 +76,7 @@ async fn loop_a_volume_that_was_cut_off_is_whole_again_when_it_is_given_out() {
         }
         let mounted = Mounted::new(&device, to_mount);
         assert_eq!(fs::read(mounted.path().join("file")).unwrap(), CONTENT, "{file_system}");
+        assert_eq!(support::names_in(mounted.path()), ["file"], "{file_system}");
     }
 }
 
@@ -85,14 +86,20 @@ async fn loop_a_volume_in_which_the_kernel_has_found_errors_is_checked() {
         return;
     }
     const ERRORS: u16 = 2;
-    let place = Place::new();
-    let store = place.open();
-    store.create(&volume_of("a", 16, FileSystem::Ext4, Provision::Thin)).await.unwrap();
-    debugfs(&place.image("a"), "set_super_value state 3");
-    assert_eq!(state_of(&place.image("a")) & ERRORS, ERRORS);
-    let source = store.source(&named("a")).await.unwrap();
-    assert_eq!(e2fsck_n(&device_of(&source).0).0, Some(0));
-    assert_eq!(state_of(&place.image("a")) & ERRORS, 0, "it was checked");
+    for file_system in [FileSystem::Ext2, FileSystem::Ext3, FileSystem::Ext4] {
+        let place = Place::new();
+        let store = place.open();
+        store.create(&volume_of("a", 16, file_system, Provision::Thin)).await.unwrap();
+        debugfs(&place.image("a"), "set_super_value state 3");
+        assert_eq!(state_of(&place.image("a")) & ERRORS, ERRORS);
+        let source = store.source(&named("a")).await.unwrap();
+        let (device, to_mount) = device_of(&source);
+        assert_eq!(e2fsck_n(&device).0, Some(0), "{file_system}");
+        assert_eq!(state_of(&place.image("a")) & ERRORS, 0, "it was checked");
+        let mounted = Mounted::new(&device, to_mount);
+        let inside = support::names_in(mounted.path());
+        assert!(inside.is_empty(), "its check left {inside:?} in the {file_system}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

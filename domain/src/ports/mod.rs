@@ -29,9 +29,9 @@ pub trait Mounter: Send + Sync {
     /// directory on the way or at the end.
     async fn survey(&self, mount_point: &MountPoint) -> Result<Survey, Failure>;
 
-    /// Makes `source` visible at `mount_point`, `nosuid,nodev` and without `lost+found`, after making the
-    /// directories `missing` (outermost first). Already so → nothing is touched. After an error nothing is
-    /// mounted, and the directories that this call made are gone.
+    /// Makes `source` visible at `mount_point`, `nosuid,nodev`, after making the directories `missing` (outermost
+    /// first). An empty `lost+found` is removed where the file system has a journal. Already so → nothing is touched.
+    /// After an error nothing is mounted, and the directories that this call made are gone.
     ///
     /// # Errors
     /// As [`Mounter::survey`]; `conflict` for a foreign mount; `damaged` when the file system cannot be

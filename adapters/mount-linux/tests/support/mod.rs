@@ -87,6 +87,11 @@ impl Ground {
 
     /// A new volume on a loop device.
     pub(crate) fn device(&self, file_system: FileSystem) -> Source {
+        self.formatted(file_system, &[])
+    }
+
+    /// Likewise, formatted with `options` besides.
+    pub(crate) fn formatted(&self, file_system: FileSystem, options: &[&str]) -> Source {
         let image = self.path.join(format!("image-{}", self.loops.borrow().len()));
         let mebibytes = match file_system {
             FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4 => 16,
@@ -96,7 +101,7 @@ impl Ground {
         File::create(&image).and_then(|file| file.set_len(mebibytes << 20)).expect("an image");
         let force = if matches!(file_system, FileSystem::Xfs | FileSystem::Btrfs) { "-f" } else { "-F" };
         let program = format!("mkfs.{file_system}");
-        run(Command::new(&program).args(["-q", force]).arg(&image));
+        run(Command::new(&program).args(["-q", force]).args(options).arg(&image));
         Source::new(SourceKind::Device { path: self.loop_device(&image), file_system })
     }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -92,6 +93,14 @@ pub(crate) fn names_in(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Makes sure that a check finds nothing wrong in `image`, if it is an ext.
+pub(crate) fn assert_sound(image: &Path, file_system: FileSystem) {
+    if matches!(file_system, FileSystem::Ext2 | FileSystem::Ext3 | FileSystem::Ext4) {
+        let output = Command::new("/usr/sbin/e2fsck").arg("-fn").arg(image).output().unwrap();
+        assert!(output.status.success(), "{file_system}: {}", String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 fn below(folder: &Path, found: &mut BTreeSet<String>) {
