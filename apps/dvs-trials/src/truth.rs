@@ -246,7 +246,8 @@ impl Truth {
     }
 }
 
-fn is_guard(mount: &Mount) -> bool {
+/// Whether `mount` is a guard of the agent.
+pub(crate) fn is_guard(mount: &Mount) -> bool {
     mount.file_system == "tmpfs" && mount.options.iter().any(|option| option == "ro")
 }
 

@@ -78,7 +78,21 @@ pub(super) struct History {
     pub(super) events: Vec<Event>,
 }
 
+impl Volume {
+    /// Whether the power may fail at a moment at which its file system, which has no journal, is in a state that no check
+    /// repairs without asking.
+    pub(super) fn is_without_journal(&self) -> bool {
+        self.more.contains(&("fs", "ext2"))
+    }
+}
+
 impl Knowledge {
+    /// The place of a volume that its own user may have left damaged: a file was being written, without a journal.
+    pub(super) fn fragile(&self) -> Option<usize> {
+        let (place, _) = self.unsynced.as_ref()?;
+        self.volumes.get(place).filter(|volume| volume.is_without_journal()).map(|_| *place)
+    }
+
     /// What `job` must come to.
     pub(super) fn expected(&self, place: usize, job: &Job) -> End {
         match &job.wish {
@@ -158,5 +172,23 @@ impl History {
                 Event::Wrote { synced, .. } => [Some(*synced), None],
             })
             .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_unfinished_write_into_a_volume_without_a_journal_may_damage_it() {
+        let ext2: &[(&str, &str)] = &[("fs", "ext2"), ("provision", "thick")];
+        let volume = |more| Volume { size: 8, more, files: BTreeMap::new() };
+        let volumes = BTreeMap::from([(0, volume(ext2)), (1, volume(&[]))]);
+        let fragile = |place| {
+            let unsynced = Some((place, "file".to_owned()));
+            Knowledge { volumes: volumes.clone(), unsynced, ..Knowledge::default() }.fragile()
+        };
+        assert_eq!([fragile(0), fragile(1), fragile(2)], [Some(0), None, None]);
+        assert_eq!(Knowledge { volumes: volumes.clone(), ..Knowledge::default() }.fragile(), None);
     }
 }

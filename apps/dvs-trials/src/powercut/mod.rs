@@ -160,6 +160,7 @@ async fn cut_once(
     match outcome {
         Ok(seen) => {
             cuts.volumes += seen.volumes as u64;
+            cuts.damaged += seen.damaged as u64;
             cuts.open += seen.open as u64;
             cuts.repeats += seen.repeats as u64;
             Ok(None)

@@ -7,6 +7,7 @@ use crate::process::text;
 use crate::random::Random;
 use crate::sender::{Sender, Wish};
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -170,10 +171,13 @@ impl Player {
         Ok(true)
     }
 
-    /// Makes sure that the files that were synced into the volumes are there, and nothing else.
-    pub(super) fn check_files(&self, known: &Knowledge) -> Result<()> {
+    /// Makes sure that the files that were synced into the volumes are there, and nothing else, but in those that are
+    /// `guarded`.
+    pub(super) fn check_files(&self, known: &Knowledge, guarded: &BTreeSet<PathBuf>) -> Result<()> {
         for (place, volume) in &known.volumes {
-            let Some(at) = &self.places[*place].at else { continue };
+            let Some(at) = self.places[*place].at.as_ref().filter(|at| !guarded.contains(*at)) else {
+                continue;
+            };
             for (file, text) in &volume.files {
                 let path = at.join(file);
                 let found = fs::read(&path)

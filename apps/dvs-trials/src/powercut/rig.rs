@@ -12,7 +12,7 @@ use crate::machine;
 use crate::process::text;
 use crate::random::Random;
 use crate::scratch::Scratch;
-use crate::truth::{Known, Truth};
+use crate::truth::{self, Known, Truth};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,8 @@ pub(super) struct Run {
 /// What was seen after a cut.
 pub(super) struct Seen {
     pub(super) volumes: usize,
+    /// Of these, the ones that their own user has left damaged.
+    pub(super) damaged: usize,
     pub(super) open: usize,
     pub(super) repeats: usize,
 }
@@ -182,9 +184,10 @@ async fn restart(
     for (player, known) in players.iter().zip(known.iter_mut()) {
         player.have_ended(known).await?;
     }
-    let seen = together(players, known).check(ground).await?;
+    let truth = together(players, known, ground)?;
+    let seen = truth.check(ground).await?;
     for ((player, known), had_ended) in players.iter().zip(known.iter()).zip(had_ended) {
-        player.check_files(known)?;
+        player.check_files(known, &truth.guarded)?;
         player.check_unattached(known, &ground.store)?;
         player.check_ended(known, had_ended)?;
     }
@@ -192,11 +195,11 @@ async fn restart(
     for (player, known) in players.iter().zip(known.iter()) {
         repeats += usize::from(player.ask_again(known, random).await?);
     }
-    Ok(Seen { volumes: seen.volumes, open, repeats })
+    Ok(Seen { volumes: seen.volumes, damaged: truth.guarded.len(), open, repeats })
 }
 
-/// What must be there by what all senders know.
-fn together(players: &[Player], known: &[Knowledge]) -> Truth {
+/// What must be there by what all senders know. A volume that its own user may have left damaged may be guarded.
+fn together(players: &[Player], known: &[Knowledge], ground: &Ground) -> Result<Truth> {
     let mut truth = Truth { answers_may_be_out: true, ..Truth::default() };
     for (player, known) in players.iter().zip(known) {
         for (place, volume) in &known.volumes {
@@ -209,6 +212,13 @@ fn together(players: &[Player], known: &[Knowledge]) -> Truth {
                 (None, None) => {}
             }
         }
+        if let Some(at) = known.fragile().and_then(|place| player.places[place].at.as_ref())
+            && machine::mounts_below(&ground.mounts, None)?
+                .iter()
+                .any(|mount| mount.point == *at && truth::is_guard(mount))
+        {
+            truth.guarded.insert(at.clone());
+        }
     }
-    truth
+    Ok(truth)
 }
