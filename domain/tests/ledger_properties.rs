@@ -29,6 +29,7 @@ const LIMITS: Limits = Limits {
     job_milliseconds: 1000,
     undo_milliseconds: 300,
     remembered_min: 5,
+    remembered_max: 12,
     remembered_milliseconds: 5000,
     refusals: 20,
     stuck: 2,
@@ -297,7 +298,11 @@ impl Model {
                     "forgotten before its answer was there"
                 );
                 assert!(!finished.needs_undo, "forgotten before it was undone");
-                assert!(moment(self.now).milliseconds_since(finished.at) > LIMITS.remembered_milliseconds);
+                let is_old =
+                    moment(self.now).milliseconds_since(finished.at) > LIMITS.remembered_milliseconds;
+                let ended_later = |record: &&JobRecord| matches!(&record.phase, Phase::Finished(end) if finished.order < end.order);
+                let later = self.jobs_on_disk.values().filter(ended_later).count();
+                assert!(LIMITS.remembered_max <= later || (is_old && LIMITS.remembered_min <= later));
                 self.pending_acknowledged.remove(&key);
                 self.final_sent.remove(&key);
                 self.pending_sent.remove(&key);

@@ -98,6 +98,9 @@ impl Ledger {
     pub(super) fn forget_job(&mut self, number: u64) -> Option<Known> {
         let known = self.jobs.remove(&number)?;
         self.numbers.remove(&known.record.key());
+        if let Phase::Finished(finished) = &known.record.phase {
+            self.ended.remove(&finished.order);
+        }
         Some(known)
     }
 

@@ -1,7 +1,8 @@
 //! What follows from ends: of work, of time, of an answer's way.
 
 use super::{
-    AnswerId, AnswerState, Change, Context, Effect, Event, Finished, Known, Ledger, Outcome, Phase, Subject,
+    AnswerId, AnswerState, Change, Context, Effect, Event, Finished, Known, Ledger, Limits, Outcome, Phase,
+    Subject,
 };
 use crate::failure::{Failure, FailureCode};
 use crate::job::{JobKey, JobKind};
@@ -192,6 +193,7 @@ impl Ledger {
             self.note_change(number, volume.as_ref(), order);
         }
         let Some(known) = self.jobs.get_mut(&number) else { return Vec::new() };
+        self.ended.insert(order, number);
         let answers = if known.pending_acknowledged {
             AnswerState::FinalUnacknowledged
         } else {
@@ -232,38 +234,48 @@ impl Ledger {
         self.finish(number, End { outcome, volume, changed: is_delete, needs_undo: true }, context.now)
     }
 
-    /// Forgets the oldest jobs: those that are answered, older than the time and beyond the number that the
-    /// contract keeps. What is still to be undone, which may be for ever, is passed over.
+    /// Forgets the jobs that ended first: those that are answered, and either older than the time and beyond the number
+    /// that the contract keeps at least, or beyond the number that it keeps at most. What is still to be undone, which may
+    /// be for ever, is passed over.
     fn forget(&mut self, now: Moment) -> Vec<Effect> {
-        let beyond = self.jobs.len().saturating_sub(self.limits.remembered_min);
-        let is_old =
-            |finished: &Finished| now.milliseconds_since(finished.at) > self.limits.remembered_milliseconds;
+        let Limits { remembered_min, remembered_max, remembered_milliseconds, .. } = self.limits;
+        let is_old = |finished: &Finished| now.milliseconds_since(finished.at) > remembered_milliseconds;
+        let mut remembered = self.ended.len();
         let mut forgotten = Vec::new();
-        for (number, known) in &self.jobs {
-            match &known.record.phase {
-                _ if forgotten.len() >= beyond => break,
-                Phase::Finished(finished) if finished.needs_undo => {}
-                Phase::Finished(finished)
-                    if finished.answers == AnswerState::Acknowledged && is_old(finished) =>
-                {
-                    forgotten.push(*number);
+        for number in self.ended.values() {
+            let Some(Phase::Finished(finished)) = self.jobs.get(number).map(|known| &known.record.phase)
+            else {
+                continue;
+            };
+            if !finished.needs_undo {
+                let is_beyond =
+                    remembered_max < remembered || (remembered_min < remembered && is_old(finished));
+                if !is_beyond || finished.answers != AnswerState::Acknowledged {
+                    break;
                 }
-                Phase::Accepted | Phase::Finished(_) => break,
+                forgotten.push(*number);
             }
+            remembered -= 1;
         }
         if forgotten.is_empty() {
             return Vec::new();
         }
-        let dropped = forgotten.into_iter().filter_map(|number| self.forget_job(number));
-        let dropped = dropped.map(|known| Change::DropJob(known.record.key())).collect();
-        // Nobody changes what a job is about that is still to be undone: it keeps its lane.
-        let orders = self.jobs.values().filter_map(|known| match &known.record.phase {
-            Phase::Finished(finished) if !finished.needs_undo => Some(finished.order),
-            Phase::Finished(_) | Phase::Accepted => None,
-        });
-        let oldest_order = orders.min().unwrap_or(self.next_order);
-        self.last_change.retain(|_, order| *order >= oldest_order);
+        let dropped = forgotten.into_iter().filter_map(|number| self.forget_end(number)).collect();
         vec![Effect::Record(dropped)]
+    }
+
+    /// Forgets a job that has ended, and what it has changed: every job that is still known has ended later, or keeps the
+    /// lane of what it is about until it is undone.
+    fn forget_end(&mut self, number: u64) -> Option<Change> {
+        let known = self.forget_job(number)?;
+        if let Phase::Finished(finished) = &known.record.phase {
+            for subject in subjects(&known, finished.volume.as_ref()) {
+                if self.last_change.get(&subject) == Some(&finished.order) {
+                    self.last_change.remove(&subject);
+                }
+            }
+        }
+        Some(Change::DropJob(known.record.key()))
     }
 }
 
@@ -298,7 +310,7 @@ mod tests {
     use super::*;
     use crate::attachment::AttachmentTable;
     use crate::job::{CreateRequest, Job, JobRequest};
-    use crate::ledger::{Limits, Remembered};
+    use crate::ledger::Remembered;
     use crate::mount_point::MountPoint;
     use crate::names::{JobId, SenderId, StoreName};
     use crate::size::VolumeSize;
@@ -337,7 +349,7 @@ mod tests {
         };
         assert_eq!(take("stuck", 1, true), 1);
         assert_eq!(take("a", 2, false), 2);
-        assert_eq!(take("b", 100, false), 1, "only that of the last is kept");
+        assert_eq!(take("b", 100, false), 2, "that of `a` is not kept");
     }
 
     fn moment(milliseconds: u64) -> Moment {

@@ -11,7 +11,7 @@
 //! - at most [`Limits::workers`] jobs run and at most [`Limits::queue`] wait; each has an answer within
 //!   [`Limits::job_milliseconds`], and work that still hangs then keeps its lane until it has returned;
 //! - no event costs more for what it is not about: jobs are found by their number, lanes and attachments by an index.
-//!   Only a [`Event::Tick`] looks at all that wait, and at all that are remembered when it forgets some.
+//!   Only a [`Event::Tick`] looks at all that wait.
 //!
 //! Durations are measured by [`Moment::milliseconds_since`]: within a boot by the uptime, so that neither a stepped wall
 //! clock nor a suspended host or a stopped process prolongs a deadline, a retry or the time for which jobs are
@@ -147,8 +147,11 @@ pub struct Limits {
     /// How long undoing what a restart cut off may take before the job is answered all the same, and how long
     /// after undoing has failed it is tried again, in milliseconds.
     pub undo_milliseconds: u64,
-    /// How many jobs are remembered at least.
+    /// How many jobs that have ended are remembered at least.
     pub remembered_min: usize,
+    /// How many jobs that have ended are remembered at most, however young; those that are still to be undone, and whose
+    /// answers are not acknowledged, come on top.
+    pub remembered_max: usize,
     /// How long jobs are remembered at least, in milliseconds.
     pub remembered_milliseconds: u64,
     /// Refusals that wait for their acknowledgement; more go unanswered.
@@ -165,6 +168,7 @@ impl Default for Limits {
             job_milliseconds: 100_000,
             undo_milliseconds: 10_000,
             remembered_min: 10_000,
+            remembered_max: 100_000,
             remembered_milliseconds: 7 * 24 * 60 * 60 * 1000,
             refusals: 10_000,
             stuck: 64,
@@ -177,9 +181,11 @@ impl Default for Limits {
 pub struct Ledger {
     limits: Limits,
     default_store: StoreName,
-    /// Every known job by its number, oldest first: in this order they are forgotten.
+    /// Every known job by its number, in the order of arrival.
     jobs: BTreeMap<u64, Known>,
     numbers: BTreeMap<JobKey, u64>,
+    /// The numbers of the jobs that have ended, in the order of their ends: in this order they are forgotten.
+    ended: BTreeMap<u64, u64>,
     /// The lanes of all jobs in `waiting`, `to_undo`, `running` and `hanging`.
     lanes: Lanes,
     /// Accepted jobs that have no answer and do not run: [`Limits::queue`] bounds them.

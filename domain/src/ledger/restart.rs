@@ -23,6 +23,7 @@ impl Ledger {
             default_store,
             jobs: BTreeMap::new(),
             numbers: BTreeMap::new(),
+            ended: BTreeMap::new(),
             lanes: Lanes::default(),
             waiting: BTreeSet::new(),
             to_undo: BTreeSet::new(),
@@ -84,6 +85,7 @@ impl Ledger {
         }
         if let Some((changed, volume, order)) = finished {
             self.next_order = self.next_order.max(order + 1);
+            self.ended.insert(order, number);
             if changed {
                 self.note_change(number, volume.as_ref(), order);
             }

@@ -316,7 +316,7 @@ fn what_a_restart_cut_off_stays_in_the_store_that_was_the_default_when_it_arrive
 
 #[test]
 fn what_can_never_be_undone_keeps_no_other_job_from_being_forgotten() {
-    let mut ledger = ledger(Limits { remembered_min: 1, remembered_milliseconds: 1000, ..Limits::default() });
+    let mut ledger = ledger(Limits { remembered_min: 0, remembered_milliseconds: 1000, ..Limits::default() });
     let stuck = create("1", "/mnt/a");
     ledger.on(Event::Requested(stuck.clone()), 1);
     ledger.on(Event::Acknowledged(AnswerId::Pending(stuck.key())), 2);

@@ -2,8 +2,8 @@
 
 use super::support::*;
 use dvs_domain::failure::FailureCode;
-use dvs_domain::job::Status;
-use dvs_domain::ledger::{AnswerId, Change, Event, Limits};
+use dvs_domain::job::{JobKey, Status};
+use dvs_domain::ledger::{AnswerId, Change, Effect, Event, Limits};
 
 const LIMITS: Limits = Limits {
     workers: 8,
@@ -11,6 +11,7 @@ const LIMITS: Limits = Limits {
     job_milliseconds: 1000,
     undo_milliseconds: 100,
     remembered_min: 2,
+    remembered_max: 5,
     remembered_milliseconds: 1000,
     refusals: 8,
     stuck: 8,
@@ -32,24 +33,58 @@ fn the_oldest_are_forgotten_once_they_are_old_enough_and_more_than_enough() {
 }
 
 #[test]
-fn a_job_without_its_answer_or_its_end_is_never_forgotten_nor_are_later_ones() {
-    for ends in [false, true] {
-        let mut ledger = ledger(LIMITS);
-        let unanswered = create("0", "/mnt/0");
-        ledger.on(Event::Requested(unanswered.clone()), 1);
-        if ends {
-            ledger.on(Event::Acknowledged(AnswerId::Pending(unanswered.key())), 2);
-            ledger.on(done(&unanswered, "/mnt/0", true), 3);
-        }
-        for id in ["1", "2", "3"] {
-            complete(&mut ledger, &create(id, &format!("/mnt/{id}")), "/mnt", true);
-        }
-        let drops = recorded(&ledger.on(Event::Tick, 500_000))
-            .iter()
-            .filter(|change| matches!(change, Change::DropJob(_)))
-            .count();
-        assert_eq!(drops, 0, "ends: {ends}");
+fn those_that_ended_first_are_forgotten_however_young_once_more_are_known_than_at_most() {
+    let mut ledger = ledger(LIMITS);
+    let jobs = ["1", "2", "3", "4", "5", "6", "7"].map(|id| create(id, &format!("/mnt/{id}")));
+    for job in &jobs[..5] {
+        complete(&mut ledger, job, "/mnt", true);
     }
+    assert_eq!(ledger.on(Event::Tick, 5), [], "exactly as many as are remembered at most");
+    for job in &jobs[5..] {
+        complete(&mut ledger, job, "/mnt", true);
+    }
+    assert_eq!(drops(&ledger.on(Event::Tick, 5)), [jobs[0].key(), jobs[1].key()]);
+    assert_eq!(statuses(&ledger.on(Event::Requested(jobs[6].clone()), 6)), [Status::Done]);
+}
+
+#[test]
+fn a_job_without_its_end_is_never_forgotten_and_keeps_no_other_from_it() {
+    let mut ledger = ledger(LIMITS);
+    let hung = create("0", "/mnt/0");
+    ledger.on(Event::Requested(hung.clone()), 1);
+    ledger.on(Event::Acknowledged(AnswerId::Pending(hung.key())), 2);
+    let later = ["1", "2", "3", "4", "5", "6"].map(|id| create(id, &format!("/mnt/{id}")));
+    for job in &later {
+        complete(&mut ledger, job, "/mnt", true);
+    }
+    let first = [later[0].key()];
+    assert_eq!(drops(&ledger.on(Event::Tick, 5)), first, "beyond those that are remembered at most");
+    let others = [later[1].key(), later[2].key(), later[3].key()];
+    assert_eq!(drops(&ledger.on(Event::Tick, 2000)), others, "old, and beyond those remembered at least");
+    ledger.on(Event::Abandoned(hung.key()), 2001);
+    ledger.on(Event::Released { key: hung.key(), released: None, undone: true }, 2002);
+    ledger.on(Event::Acknowledged(AnswerId::Final(hung.key())), 2003);
+    complete(&mut ledger, &create("7", "/mnt/7"), "/mnt", true);
+    let others = [later[4].key(), later[5].key()];
+    assert_eq!(drops(&ledger.on(Event::Tick, 2004)), others, "the hung one has ended later");
+}
+
+#[test]
+fn a_job_without_its_acknowledged_answer_is_never_forgotten_nor_are_those_that_ended_later() {
+    let mut ledger = ledger(LIMITS);
+    let unanswered = create("0", "/mnt/0");
+    ledger.on(Event::Requested(unanswered.clone()), 1);
+    ledger.on(Event::Acknowledged(AnswerId::Pending(unanswered.key())), 2);
+    ledger.on(done(&unanswered, "/mnt/0", true), 3);
+    for id in ["1", "2", "3", "4", "5", "6"] {
+        complete(&mut ledger, &create(id, &format!("/mnt/{id}")), "/mnt", true);
+    }
+    assert_eq!(drops(&ledger.on(Event::Tick, 500_000)), []);
+}
+
+fn drops(effects: &[Effect]) -> Vec<JobKey> {
+    let changes = recorded(effects).into_iter();
+    changes.filter_map(|change| if let Change::DropJob(key) = change { Some(key) } else { None }).collect()
 }
 
 #[test]

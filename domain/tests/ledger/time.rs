@@ -10,6 +10,7 @@ const LIMITS: Limits = Limits {
     job_milliseconds: 1000,
     undo_milliseconds: 100,
     remembered_min: 0,
+    remembered_max: 100,
     remembered_milliseconds: 10_000,
     refusals: 8,
     stuck: 8,

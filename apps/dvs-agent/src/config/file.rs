@@ -30,6 +30,7 @@ pub(super) struct FileSettings {
     pub(super) stop_seconds: Option<u64>,
     pub(super) remembered_jobs: Option<u64>,
     pub(super) remembered_days: Option<u64>,
+    pub(super) remembered_jobs_max: Option<u64>,
 }
 
 /// The words of `[topics]`.
@@ -108,6 +109,7 @@ impl FileSettings {
         settings.stop_seconds = limit.number("stop_seconds", 0, 600);
         settings.remembered_jobs = limit.number("remembered_jobs", 10_000, 10_000_000);
         settings.remembered_days = limit.number("remembered_days", 7, 3650);
+        settings.remembered_jobs_max = limit.number("remembered_jobs_max", 10_000, 10_000_000);
         limit.end();
         settings
     }
@@ -202,12 +204,13 @@ mod tests {
              [mqtt]\nclient_id = 'c'\nuser = 'u'\npassword_file = '/p'\nkeep_alive_seconds = 5\n\
              [engines]\ndocker = '/d'\npodman = 'none'\nseconds = 30\n\
              [topics]\nsip = 'brokers'\n\
-             [limits]\nworkers = 2\nqueue = 3\njob_seconds = 4\nstop_seconds = 0\nremembered_jobs = 20000\nremembered_days = 8\n",
+             [limits]\nworkers = 2\nqueue = 3\njob_seconds = 4\nstop_seconds = 0\nremembered_jobs = 20000\nremembered_days = 8\nremembered_jobs_max = 30000\n",
         );
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(settings.topics, BTreeMap::from([("sip", "brokers".to_owned())]));
         assert_eq!((settings.docker.as_deref(), settings.engine_seconds), (Some("/d"), Some(30)));
         assert_eq!((settings.workers, settings.remembered_days), (Some(2), Some(8)));
+        assert_eq!((settings.remembered_jobs, settings.remembered_jobs_max), (Some(20_000), Some(30_000)));
     }
 
     #[test]

@@ -257,12 +257,21 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dvs.toml");
-        std::fs::write(&path, "brokr = 'x'\n[mqtt]\npassword_file = '/nowhere'\n").unwrap();
+        let file = "brokr = 'x'\n[mqtt]\npassword_file = '/nowhere'\n\
+                    [limits]\nremembered_jobs = 20000\nremembered_jobs_max = 10000\n";
+        std::fs::write(&path, file).unwrap();
         let flags = AgentFlags { config: Some(path), ..flags };
         let Problems(problems) = Settings::gather_with_broker(&flags, &environment()).unwrap_err();
-        for part in
-            ["brokr", "no broker is named", "/nowhere", "node name `sip`", "`nothing`", "`a b`", "`data`"]
-        {
+        for part in [
+            "brokr",
+            "no broker is named",
+            "/nowhere",
+            "node name `sip`",
+            "`nothing`",
+            "`a b`",
+            "`data`",
+            "`limits.remembered_jobs_max` is 10000",
+        ] {
             assert!(
                 problems.iter().any(|problem| problem.contains(part)),
                 "{part} is missing in {problems:#?}"

@@ -31,6 +31,7 @@ pub(super) fn resolve(
     let broker = resolve_broker(flags, file.broker.as_ref(), problems);
     let credentials = resolve_credentials(environment, &file, problems);
     let tls = resolve_tls(&file, problems);
+    let limits = resolve_limits(&file, problems);
     let topics = resolve_topics(flags, environment, &file, problems);
     let moved = flags.state.clone().or(file.state);
     let stores = resolve_stores(flags, file.stores, moved.as_deref(), problems);
@@ -44,14 +45,6 @@ pub(super) fn resolve(
         .filter_map(|root| note(MountPoint::new(root), "mount root", problems))
         .collect();
     let engines = resolve_engines(flags, file.docker, file.podman, file.engine_seconds, problems);
-    let mut limits = Limits::default();
-    let usize_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    limits.workers = file.workers.map_or(limits.workers, usize_of);
-    limits.queue = file.queue.map_or(limits.queue, usize_of);
-    limits.job_milliseconds = file.job_seconds.map_or(limits.job_milliseconds, |seconds| seconds * 1000);
-    limits.remembered_min = file.remembered_jobs.map_or(limits.remembered_min, usize_of);
-    limits.remembered_milliseconds =
-        file.remembered_days.map_or(limits.remembered_milliseconds, |days| days * 24 * 60 * 60 * 1000);
     let socket = resolve_socket(moved.as_deref(), problems);
     let topics = topics?;
     Some(Settings {
@@ -72,6 +65,26 @@ pub(super) fn resolve(
         limits,
         engine_limits: EngineLimits { stop_seconds: file.stop_seconds.unwrap_or(60) },
     })
+}
+
+fn resolve_limits(file: &FileSettings, problems: &mut Vec<String>) -> Limits {
+    let mut limits = Limits::default();
+    let usize_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    limits.workers = file.workers.map_or(limits.workers, usize_of);
+    limits.queue = file.queue.map_or(limits.queue, usize_of);
+    limits.job_milliseconds = file.job_seconds.map_or(limits.job_milliseconds, |seconds| seconds * 1000);
+    limits.remembered_min = file.remembered_jobs.map_or(limits.remembered_min, usize_of);
+    limits.remembered_milliseconds =
+        file.remembered_days.map_or(limits.remembered_milliseconds, |days| days * 24 * 60 * 60 * 1000);
+    limits.remembered_max =
+        file.remembered_jobs_max.map_or(limits.remembered_max.max(limits.remembered_min), usize_of);
+    if limits.remembered_max < limits.remembered_min {
+        problems.push(format!(
+            "`limits.remembered_jobs_max` is {}, and `limits.remembered_jobs` {}: at most must not be less than at least",
+            limits.remembered_max, limits.remembered_min
+        ));
+    }
+    limits
 }
 
 fn resolve_broker(

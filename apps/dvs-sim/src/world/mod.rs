@@ -46,6 +46,7 @@ pub(crate) const LIMITS: Limits = Limits {
     job_milliseconds: 20_000,
     undo_milliseconds: 3_000,
     remembered_min: 5,
+    remembered_max: 10_000,
     remembered_milliseconds: 3_600_000,
     refusals: 100,
     stuck: 4,
