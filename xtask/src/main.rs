@@ -1,4 +1,4 @@
-//! What developers run: `cargo xtask demo`, `ci`, `e2e`, `crash`, `powercut`, `bench`, `tidy`. It uses no crate of the workspace, so
+//! What developers run: `cargo xtask demo`, `ci`, `e2e`, `crash`, `powercut`, `flood`, `bench`, `tidy`. It uses no crate of the workspace, so
 //! that it can also judge one that does not compile.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is for the person who typed it")]
 
@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod e2e;
 mod failpoints;
+mod flood;
 mod fuzz;
 mod image;
 mod kernel;
@@ -61,6 +62,8 @@ enum Command {
     },
     /// Lets the power fail while the real agent works, and looks whether what was answered is true
     Powercut(powercut::Options),
+    /// Sends the real agent jobs without end, with one that hangs beside them
+    Flood(flood::Options),
     /// Runs the whole core through seeds, in a made-up world where everything goes wrong
     Sim {
         /// Handed to the simulation as they are: `--seeds COUNT`, `--seed N`
@@ -100,6 +103,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Bench { arguments } => bench::run(&workspace, &arguments),
         Command::Crash { arguments } => crash::command(&workspace, &arguments),
         Command::Powercut(options) => powercut::command(&workspace, &options),
+        Command::Flood(options) => flood::command(&workspace, &options),
         Command::Sim { arguments } => sim::command(&workspace, &arguments),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Mutants { arguments } => mutants::command(&workspace, &arguments),

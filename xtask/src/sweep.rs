@@ -1,4 +1,4 @@
-//! Takes away what an earlier run of the demo, the features, the crash test, the power cuts or the bench left behind when it was cut off, and lets
+//! Takes away what an earlier run of the demo, the features, the crash test, the power cuts, the flood or the bench left behind when it was cut off, and lets
 //! only one run at a time happen on a machine, so that what is found is nobody's any more.
 //!
 //! Ours is: a container with the label `dvs.test=1`; a folder of this user in a folder for temporary files, or in
@@ -16,7 +16,7 @@ use crate::run::{self, HINT, SHORT};
 use crate::{kernel, machine};
 
 /// How the names of our folders begin. The programs of `dvs-trials` name theirs so.
-const NAMES: [&str; 5] = ["dvs-e2e", "dvs-demo", "dvs-bench", "dvs-crash", "dvs-powercut"];
+const NAMES: [&str; 6] = ["dvs-e2e", "dvs-demo", "dvs-bench", "dvs-crash", "dvs-powercut", "dvs-flood"];
 
 /// The programs that run on our folders: the last four are a Docker engine of a scenario's own, and its containers.
 const PROGRAMS: [&str; 7] =
@@ -38,7 +38,9 @@ impl Turn {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                println!("another run of demo, e2e, crash, powercut or bench is on: waiting for it to end");
+                println!(
+                    "another run of demo, e2e, crash, powercut, flood or bench is on: waiting for it to end"
+                );
                 lock.lock().with_context(|| format!("cannot lock {LOCK}"))?;
             }
             Err(TryLockError::Error(error)) => {

@@ -8,6 +8,7 @@ pub mod client;
 mod clock;
 pub mod crash;
 pub mod docker;
+pub mod flood;
 mod ground;
 pub mod machine;
 pub mod namespace;

@@ -115,6 +115,24 @@ impl Sender {
         self.client.until(&what, ANSWER_LIMIT, end).await
     }
 
+    /// Waits at most `limit` for the end of `job`.
+    pub(crate) async fn end_within(&self, job: &Job, limit: Duration) -> Result<End> {
+        let what = format!("an answer to {job}");
+        self.client.until(&what, limit, |heard| ends(heard, job).next()).await
+    }
+
+    /// Waits at most `limit` for the first word about `job`.
+    pub(crate) async fn word_of(&self, job: &Job, limit: Duration) -> Result<Option<End>> {
+        let what = format!("a word about {job}");
+        self.client.until(&what, limit, |heard| heard.iter().find_map(|message| word(message, job))).await
+    }
+
+    /// The messages about `job`, in order.
+    pub(crate) fn messages_about(&self, job: &Job) -> Vec<Message> {
+        let heard = self.client.heard_since(0);
+        heard.into_iter().filter(|message| word(message, job).is_some()).collect()
+    }
+
     /// Sends `job` and waits for its end.
     pub(crate) async fn done(&self, job: &Job) -> Result<End> {
         let since = self.count();
