@@ -1,8 +1,10 @@
 //! `cargo xtask sim` runs this: many seeds, or one with its log.
-#![expect(clippy::print_stdout, reason = "its output is for the person who typed the command")]
+#![expect(clippy::print_stderr, reason = "its output is for the person who typed the command")]
 
 use clap::Parser;
 use dvs_sim::{Counts, Report, run, shortest};
+use std::fmt::Arguments;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -12,6 +14,11 @@ use std::time::Instant;
 
 /// Threads that run seeds; each run has its own runtime.
 const THREADS: usize = 2;
+
+/// Prints a line.
+macro_rules! say {
+    ($($part:tt)*) => { print_line(format_args!($($part)*)) };
+}
 
 /// Simulates the agent with injected faults and checks what it promises
 #[derive(Parser)]
@@ -35,10 +42,10 @@ fn main() -> ExitCode {
 
 fn replay(seed: u64) -> ExitCode {
     let report = run(seed, true);
-    report.log.iter().for_each(|line| println!("{line}"));
+    report.log.iter().for_each(|line| say!("{line}"));
     match &report.violation {
         None => {
-            println!("seed {seed} keeps every promise");
+            say!("seed {seed} keeps every promise");
             ExitCode::SUCCESS
         }
         Some(_) => tell(&report),
@@ -75,9 +82,9 @@ fn run_all(seeds: u64) -> ExitCode {
     });
     let (ran, counts, failed) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     let seconds = start.elapsed().as_secs_f64();
-    println!("sim: {ran} seeds in {seconds:.1} s, {:.0} seeds/s", f64::from(ran) / seconds);
+    say!("sim: {ran} seeds in {seconds:.1} s, {:.0} seeds/s", f64::from(ran) / seconds);
     for (what, count) in counts.each() {
-        println!("{count:>9} {what}");
+        say!("{count:>9} {what}");
     }
     match failed {
         Some(report) => tell(&report),
@@ -90,18 +97,27 @@ fn judge(counts: &Counts) -> ExitCode {
     let never: Vec<_> =
         counts.each().into_iter().filter(|(_, count)| *count == 0).map(|(what, _)| what).collect();
     if never.is_empty() {
-        println!("every promise was kept");
+        say!("every promise was kept");
         return ExitCode::SUCCESS;
     }
-    println!("this proves nothing: there were no {}", never.join(", no "));
+    say!("this proves nothing: there were no {}", never.join(", no "));
     ExitCode::FAILURE
 }
 
 fn tell(report: &Report) -> ExitCode {
     let Some(violation) = &report.violation else { return ExitCode::SUCCESS };
-    println!("\nthe shortest way there:");
-    shortest(report.seed, violation.promise).log.iter().for_each(|line| println!("{line}"));
-    println!("\nseed {} violated: {violation}", report.seed);
-    println!("repeat it with `cargo xtask sim --seed {}`", report.seed);
+    say!("\nthe shortest way there:");
+    shortest(report.seed, violation.promise).log.iter().for_each(|line| say!("{line}"));
+    say!("\nseed {} violated: {violation}", report.seed);
+    say!("repeat it with `cargo xtask sim --seed {}`", report.seed);
     ExitCode::FAILURE
+}
+
+/// The reader of a closed pipe has read enough. How it went also shows in the exit code.
+fn print_line(line: Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{line}")
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        eprintln!("cannot write to standard output: {error}");
+    }
 }
