@@ -285,6 +285,13 @@ impl Model {
                     };
                     assert_eq!(before.outcome, after.outcome, "an outcome never changes");
                 }
+                if let Phase::Finished(end) = &record.phase
+                    && end.outcome == Outcome::Done
+                    && self.restarted <= record.received.uptime.0
+                {
+                    let took = end.at.milliseconds_since(record.received);
+                    assert!(took < LIMITS.job_milliseconds, "done after {took} ms");
+                }
                 self.jobs_on_disk.insert(record.key(), *record);
             }
             Change::DropJob(key) => {

@@ -259,6 +259,21 @@ async fn work_past_its_time_is_answered_and_undone_when_it_returns() {
 }
 
 #[tokio::test]
+async fn work_that_ends_after_a_pause_of_the_process_longer_than_its_time_is_answered_and_undone() {
+    let core = Core::new(Limits { job_milliseconds: 1000, ..Limits::default() }).await;
+    core.mounts.gate_is_closed.store(true, Ordering::SeqCst);
+    core.send(&create("1", "/mnt/a")).await;
+    wait_for(|| core.mounts.waiting.load(Ordering::SeqCst) == 1, || "not at the gate".to_owned()).await;
+    core.clock.0.store(60_000, Ordering::SeqCst);
+    core.mounts.open_gate(); // The work goes on before the engine looks at the time.
+    assert!(core.answers_to("1", 2).await[1].starts_with("FAILED timeout"));
+    wait_for(|| core.journal.contents().attachments.is_empty(), || "still attached".to_owned()).await;
+    assert_nothing_is_left(&core).await;
+    core.send(&create("2", "/mnt/a")).await;
+    assert_eq!(core.answers_to("2", 2).await, ["PENDING", "DONE"]);
+}
+
+#[tokio::test]
 async fn a_defect_in_the_work_fails_the_job_and_not_the_agent() {
     let core = Core::new(Limits::default()).await;
     core.mounts.panics.store(true, Ordering::SeqCst);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::failure::{Failure, FailureCode};
 use crate::job::{JobKey, JobKind};
-use crate::time::Moment;
+use crate::time::{Moment, Uptime};
 use crate::volume::VolumeId;
 
 /// How a job ends.
@@ -26,15 +26,22 @@ impl Ledger {
         if known.is_finished() {
             return self.undone(number, !end.needs_undo, context);
         }
+        // The process was stopped, or its host was suspended: otherwise the work would have been abandoned.
+        let is_late =
+            end.outcome == Outcome::Done && known.abandon_at.is_none_or(|at| at <= context.now.uptime);
+        if is_late {
+            let report = self.timeout().report();
+            end = End { outcome: Outcome::Failed(report), changed: false, needs_undo: true, ..end };
+        }
         if key.kind == JobKind::Delete && (known.may_have_run || end.needs_undo) {
             // The attempt that was cut off may have found what this one does not find any more, or will succeed.
             end.volume = end.volume.or_else(|| named_volume(known, context));
             end.changed = true;
         }
-        if end.needs_undo {
-            self.undo_later(number, context.now);
-        } else {
-            self.leave_lane(number);
+        match end.needs_undo {
+            true if is_late => self.undo_from(number, None),
+            true => self.undo_later(number, context.now),
+            false => self.leave_lane(number),
         }
         let mut effects = self.finish(number, end, context.now);
         effects.extend(self.schedule(context.now));
@@ -46,12 +53,7 @@ impl Ledger {
             return Vec::new();
         };
         self.hanging.insert(number);
-        let seconds = self.limits.job_milliseconds / 1000;
-        let late = Failure::new(
-            FailureCode::Timeout,
-            format!("not finished within {seconds} s; it is being undone"),
-        );
-        let mut effects = self.answer_hanging(number, &late, context);
+        let mut effects = self.answer_hanging(number, &self.timeout(), context);
         for behind in self.lanes.meeting(number).intersection(&self.waiting.clone()) {
             let busy =
                 Failure::new(FailureCode::Busy, format!("an earlier operation on this volume hangs ({key})"));
@@ -179,10 +181,21 @@ impl Ledger {
 
     /// What could not be undone keeps its lane, and is undone as after a restart.
     fn undo_later(&mut self, number: u64, now: Moment) {
+        self.undo_from(number, Some(now.uptime.after_milliseconds(self.limits.undo_milliseconds)));
+    }
+
+    /// Has a job undone that does not run, from `retry_at` on or as soon as there is a worker.
+    fn undo_from(&mut self, number: u64, retry_at: Option<Uptime>) {
         let Some(known) = self.jobs.get_mut(&number) else { return };
         known.may_have_run = true;
-        known.retry_at = Some(now.uptime.after_milliseconds(self.limits.undo_milliseconds));
+        known.retry_at = retry_at;
         self.to_undo.insert(number);
+        self.queue(number);
+    }
+
+    fn timeout(&self) -> Failure {
+        let seconds = self.limits.job_milliseconds / 1000;
+        Failure::new(FailureCode::Timeout, format!("not finished within {seconds} s; it is being undone"))
     }
 
     fn finish(&mut self, number: u64, end: End, now: Moment) -> Vec<Effect> {
@@ -314,7 +327,7 @@ mod tests {
     use crate::mount_point::MountPoint;
     use crate::names::{JobId, SenderId, StoreName};
     use crate::size::VolumeSize;
-    use crate::time::{BootId, Timestamp, Uptime};
+    use crate::time::{BootId, Timestamp};
 
     #[test]
     fn what_can_never_be_undone_keeps_no_changes_of_forgotten_jobs_in_memory() {

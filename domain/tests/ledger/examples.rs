@@ -95,13 +95,34 @@ fn work_past_its_time_is_abandoned_and_keeps_its_lane_until_it_returns() {
 }
 
 #[test]
-fn a_job_that_ends_while_it_is_being_abandoned_keeps_its_outcome() {
+fn a_job_that_ends_after_its_time_before_it_is_abandoned_is_answered_timeout_and_undone_at_once() {
+    for job in [create("1", "/mnt/a"), delete("1", "/mnt/a")] {
+        let mut ledger = ledger(Limits { job_milliseconds: 1000, ..Limits::default() });
+        ledger.on(Event::Requested(job.clone()), 0);
+        ledger.on(Event::Acknowledged(AnswerId::Pending(job.key())), 1);
+        let next = create("2", "/mnt/a");
+        ledger.on(Event::Requested(next.clone()), 2);
+        let effects = ledger.on(done(&job, "/mnt/a", true), 1000);
+        assert!(
+            matches!(&statuses(&effects)[..], [Status::Failed(report)] if report.code == FailureCode::Timeout)
+        );
+        assert_eq!(works(&effects), [(job.clone(), Attempt::Undo)]);
+        ledger.on(Event::Acknowledged(AnswerId::Final(job.key())), 1001);
+        let undone = ledger.on(failed(&job), 1001);
+        assert_eq!(works(&undone), [(next.clone(), Attempt::Do)], "the lane is free");
+        assert_eq!(statuses(&undone), [], "answered once");
+    }
+}
+
+#[test]
+fn a_job_that_fails_after_its_time_before_it_is_abandoned_keeps_its_failure() {
     let mut ledger = ledger(Limits { job_milliseconds: 1000, ..Limits::default() });
     let job = create("1", "/mnt/a");
     ledger.on(Event::Requested(job.clone()), 0);
     ledger.on(Event::Acknowledged(AnswerId::Pending(job.key())), 1);
     ledger.on(Event::Tick, 1000);
-    assert_eq!(statuses(&ledger.on(done(&job, "/mnt/a", true), 1001)), [Status::Done]);
+    let effects = ledger.on(failed(&job), 1001);
+    assert_eq!((statuses(&effects).len(), works(&effects).len()), (1, 0));
 }
 
 #[test]

@@ -136,6 +136,7 @@ impl World {
             Outcome::Done => {
                 self.counts.done += 1;
                 self.log(format_args!("journal: {key} is done"));
+                self.check_done_in_time(record, finished);
                 self.check_order(record);
                 self.check_done(record, finished);
             }

@@ -4,7 +4,7 @@ use crate::promise::Promise;
 use crate::scenario::{STORES, store_name};
 use crate::world::{LIMITS, World};
 use dvs_domain::job::JobKind;
-use dvs_domain::ledger::{JobRecord, Phase};
+use dvs_domain::ledger::{Finished, JobRecord, Phase};
 use dvs_domain::volume::VolumeId;
 
 /// How long after its deadline the end of a job may be recorded: a tick of the engine and what that waits for.
@@ -36,6 +36,21 @@ impl World {
         });
         if let Some(key) = late.map(|record| record.key()) {
             self.violate(Promise::AnsweredInTime, format_args!("{key} is overdue and has no end"));
+        }
+    }
+
+    /// Also after a pause of the process, in which the job's time has run out. A delete that a restart has cut off after its
+    /// decision is done whenever that is.
+    pub(super) fn check_done_in_time(&mut self, record: &JobRecord, finished: &Finished) {
+        let took = finished.at.milliseconds_since(record.received);
+        let accepted = self.history.accepted.get(&record.key()).map(|accepted| accepted.true_time);
+        let is_of_this_life = accepted.is_some_and(|accepted| self.life.working_since <= Some(accepted));
+        let may_be_late = record.job.request.kind() == JobKind::Delete && !is_of_this_life;
+        // After a reboot its time limit is that of the clocks at the start.
+        let is_measurable = finished.at.boot == record.received.boot;
+        if is_measurable && !may_be_late && LIMITS.job_milliseconds <= took {
+            let what = format!("{} is answered DONE {took} ms after it arrived", record.key());
+            self.violate(Promise::AnsweredInTime, what);
         }
     }
 
