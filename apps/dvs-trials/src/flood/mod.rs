@@ -20,7 +20,7 @@ use crate::client::{Client, Message};
 use crate::random::Random;
 use crate::scratch::Scratch;
 use crate::wait::until;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use hung::Hung;
 use markers::Markers;
 use sample::Sampler;
@@ -91,8 +91,8 @@ pub async fn run(plan: &Plan, seed: u64, scratch: &Scratch) -> Result<Report> {
     let broker = Mosquitto::start(&scratch.folder.join("broker")).await?;
     let mut rig = Rig::start(plan, &broker, scratch).await?;
     let flooded = flood(plan, seed, &broker, &mut rig).await;
-    let report =
-        flooded.with_context(|| format!("the agent's log ends with:\n{}", rig.agent.last_words()))?;
+    let report = flooded
+        .map_err(|error| anyhow!("{error:#}\nthe agent's log ends with:\n{}", rig.agent.last_words()))?;
     let remembered = leftovers::check(rig, report.ended()).await.context("after everything was deleted")?;
     Ok(report.with_remembered(remembered))
 }
