@@ -1,6 +1,13 @@
-//! StoreRegistry that may be out of reach. Each call of such a store waits for its limit, and holds one of the workers, which
-//! all stores share: so only one call at a time waits for it, and whoever else asks is told at once what the last one
-//! was told, unless that is long ago.
+//! A circuit breaker around a store that may be out of reach. Each call of such a store waits for its time limit, and
+//! holds one of the workers, which all stores share.
+//!
+//! - Closed: the last call has reached the store, or failed at once. Calls pass.
+//! - Open: the last call has waited in vain. One call at a time passes, the probe; the others fail at once, as the last one
+//!   did.
+//! - Half-open: a probe runs that began when the breaker had been open for so long that its failure is out of date. The
+//!   others wait for what the probe finds out.
+//!
+//! A probe that succeeds closes the breaker; one that fails opens it anew.
 
 use async_trait::async_trait;
 use dvs_domain::failure::{Failure, FailureCode, FailureReport};
@@ -9,38 +16,39 @@ use dvs_domain::ports::{Created, DestroyError, Destroyed, Probe, SharedStore, So
 use dvs_domain::volume::{Entry, StoreDescription, Usage, Volume};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex as Turns, MutexGuard as Turn};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as ProbePermit};
 use tokio::time::{Instant, timeout};
 
-/// A failure that comes sooner holds nobody up. It may also be about one volume only.
+/// A failure that comes sooner does not open the breaker: it holds nobody up, and may be about one volume only.
 const WAIT_MILLISECONDS_MIN: u64 = 1000;
 
-/// A failure says nothing of the store any more after so long: then the others wait as long for what the next call
-/// finds out.
-const NEWS_MILLISECONDS: u64 = 5000;
+/// After so long the failure of an open breaker is out of date; the others wait as long for the next probe.
+const OPEN_MILLISECONDS: u64 = 5000;
 
 /// A store behind a network. See the module.
 pub(super) struct CircuitBreaker {
     store: Arc<dyn VolumeStore>,
-    /// Why it cannot be reached, if the last call has waited for it in vain.
-    away: Mutex<Option<Away>>,
-    /// Whose turn it is to find out whether it can be reached again.
-    turns: Turns<()>,
+    /// `None` while the breaker is closed.
+    open: Mutex<Option<Open>>,
+    /// Held by the probe.
+    probe: AsyncMutex<()>,
 }
 
-struct Away {
+/// The state of a breaker that is open or half-open.
+struct Open {
+    /// How the last call has failed.
     report: FailureReport,
     since: Instant,
-    /// Whether that was no news any more when the call began whose turn it is.
-    was_old: bool,
+    /// Whether the failure was out of date when the current probe began.
+    is_half_open: bool,
 }
 
-impl Away {
-    fn is_old(&self) -> bool {
-        Duration::from_millis(NEWS_MILLISECONDS) <= self.since.elapsed()
+impl Open {
+    fn is_expired(&self) -> bool {
+        Duration::from_millis(OPEN_MILLISECONDS) <= self.since.elapsed()
     }
 
-    fn told_again(&self) -> Failure {
+    fn failure(&self) -> Failure {
         let failure = Failure::new(self.report.code, self.report.error.clone());
         match &self.report.hint {
             Some(hint) => failure.with_hint(hint),
@@ -51,69 +59,74 @@ impl Away {
 
 impl CircuitBreaker {
     pub(super) fn new(store: Arc<dyn VolumeStore>) -> Self {
-        Self { store, away: Mutex::default(), turns: Turns::default() }
+        Self { store, open: Mutex::default(), probe: AsyncMutex::default() }
     }
 
     /// A call that waits no longer than one operation may take.
-    async fn ask<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let _turn = self.turn().await?;
-        self.heed(call).await
+    async fn call<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let _permit = self.admit().await?;
+        self.observe(call).await
     }
 
-    /// A call about `name` that may take long because there is much to do: it must not keep the turn. Looking up finds
+    /// A call about `name` that may take long because there is much to do: it must not be the probe. Looking up finds
     /// out first whether the store can be reached.
-    async fn ask_long<T, E: AsRef<Failure> + From<Failure>>(
+    async fn call_long<T, E: AsRef<Failure> + From<Failure>>(
         &self,
         name: &VolumeName,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let is_away = self.away().is_some();
-        if is_away {
+        let is_open = self.state().is_some();
+        if is_open {
             self.look_up(name).await?;
         }
-        self.heed(call).await
+        self.observe(call).await
     }
 
-    async fn heed<T, E: AsRef<Failure>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    /// Opens the breaker if the call waits in vain, and closes it otherwise.
+    async fn observe<T, E: AsRef<Failure>>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let begun = Instant::now();
         let result = call.await;
         let in_vain = result.as_ref().err().map(AsRef::as_ref).filter(|failure| {
             failure.code() == FailureCode::StoreUnavailable
                 && Duration::from_millis(WAIT_MILLISECONDS_MIN) <= begun.elapsed()
         });
-        *self.away() =
-            in_vain.map(|failure| Away { report: failure.report(), since: Instant::now(), was_old: false });
+        *self.state() = in_vain.map(|failure| Open {
+            report: failure.report(),
+            since: Instant::now(),
+            is_half_open: false,
+        });
         result
     }
 
-    /// Nobody needs a turn while the store can be reached, as far as is known.
-    async fn turn(&self) -> Result<Option<Turn<'_, ()>>, Failure> {
-        if let Some(said) = self.turn_at_once() {
-            return said;
+    /// Lets a call pass: any while the breaker is closed, one as the probe otherwise. While it is half-open the others
+    /// wait for the probe.
+    async fn admit(&self) -> Result<Option<ProbePermit<'_, ()>>, Failure> {
+        if let Some(admitted) = self.try_admit() {
+            return admitted;
         }
-        let turn = timeout(Duration::from_millis(NEWS_MILLISECONDS), self.turns.lock()).await;
-        match (&*self.away(), turn) {
+        let permit = timeout(Duration::from_millis(OPEN_MILLISECONDS), self.probe.lock()).await;
+        match (&*self.state(), permit) {
             (None, _) => Ok(None),
-            (Some(away), Ok(turn)) if away.is_old() => Ok(Some(turn)),
-            (Some(away), _) => Err(away.told_again()),
+            (Some(open), Ok(permit)) if open.is_expired() => Ok(Some(permit)),
+            (Some(open), _) => Err(open.failure()),
         }
     }
 
-    /// Likewise, unless it is worth waiting for what the call finds out whose turn it is.
-    fn turn_at_once(&self) -> Option<Result<Option<Turn<'_, ()>>, Failure>> {
-        match (&mut *self.away(), self.turns.try_lock()) {
+    /// Decides at once, or gives nothing while the breaker is half-open.
+    fn try_admit(&self) -> Option<Result<Option<ProbePermit<'_, ()>>, Failure>> {
+        match (&mut *self.state(), self.probe.try_lock()) {
             (None, _) => Some(Ok(None)),
-            (Some(away), Ok(turn)) => {
-                away.was_old = away.is_old();
-                Some(Ok(Some(turn)))
+            (Some(open), Ok(permit)) => {
+                open.is_half_open = open.is_expired();
+                Some(Ok(Some(permit)))
             }
-            (Some(away), Err(_)) if away.was_old => None,
-            (Some(away), Err(_)) => Some(Err(away.told_again())),
+            (Some(open), Err(_)) if open.is_half_open => None,
+            (Some(open), Err(_)) => Some(Err(open.failure())),
         }
     }
 
-    fn away(&self) -> MutexGuard<'_, Option<Away>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,29 +137,29 @@ impl VolumeStore for CircuitBreaker {
     }
 
     async fn create(&self, volume: &Volume) -> Result<Created, Failure> {
-        self.ask(self.store.create(volume)).await
+        self.call(self.store.create(volume)).await
     }
 
     async fn destroy(&self, name: &VolumeName, source: Option<&Source>) -> Result<Destroyed, DestroyError> {
-        self.ask_long(name, self.store.destroy(name, source)).await
+        self.call_long(name, self.store.destroy(name, source)).await
     }
 
     async fn look_up(&self, name: &VolumeName) -> Result<Option<Entry>, Failure> {
-        self.ask(self.store.look_up(name)).await
+        self.call(self.store.look_up(name)).await
     }
 
     /// It may take long too, and names nothing to look up: who only lists holds no worker.
     async fn list(&self) -> Result<Vec<Entry>, Failure> {
-        drop(self.turn().await?);
-        self.heed(self.store.list()).await
+        drop(self.admit().await?);
+        self.observe(self.store.list()).await
     }
 
     async fn usage(&self, name: &VolumeName) -> Result<Usage, Failure> {
-        self.ask(self.store.usage(name)).await
+        self.call(self.store.usage(name)).await
     }
 
     async fn source(&self, name: &VolumeName) -> Result<Source, Failure> {
-        self.ask(self.store.source(name)).await
+        self.call(self.store.source(name)).await
     }
 
     /// It is for showing, and holds no worker.
