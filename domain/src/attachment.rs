@@ -3,9 +3,9 @@
 use crate::failure::{Failure, FailureCode};
 use crate::job::JobKey;
 use crate::mount_point::MountPoint;
-use crate::names::{StoreName, VolumeName};
+use crate::names::VolumeName;
 use crate::volume::VolumeId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Why a volume is attached.
@@ -35,8 +35,8 @@ pub struct Attachment {
     pub mount_point: MountPoint,
     /// The directories that DVS makes for it, outermost first. Removed with it, if empty.
     pub made_directories: Vec<MountPoint>,
-    /// Why. Detached after the last one.
-    pub holders: BTreeSet<Holder>,
+    /// Why: each holder once. Detached after the last one.
+    pub holders: Vec<Holder>,
 }
 
 impl Attachment {
@@ -60,8 +60,10 @@ pub struct Release {
 /// [`AttachmentTable::iter`].
 #[derive(Clone, Debug, Default)]
 pub struct AttachmentTable {
-    by_mount_point: BTreeMap<MountPoint, Attachment>,
-    by_volume: BTreeMap<VolumeName, BTreeMap<StoreName, MountPoint>>,
+    /// Boxed: the nodes of a tree have room for more than they hold.
+    by_mount_point: BTreeMap<MountPoint, Box<Attachment>>,
+    /// Where volumes of each name are attached.
+    by_name: BTreeMap<VolumeName, Vec<MountPoint>>,
     /// How many attachments have made each directory.
     made_directories: BTreeMap<MountPoint, usize>,
 }
@@ -70,52 +72,51 @@ impl AttachmentTable {
     /// The attachment at `mount_point`.
     #[must_use]
     pub fn at(&self, mount_point: &MountPoint) -> Option<&Attachment> {
-        self.by_mount_point.get(mount_point)
+        self.by_mount_point.get(mount_point).map(Box::as_ref)
     }
 
     /// The attachment of `volume`.
     #[must_use]
     pub fn of(&self, volume: &VolumeId) -> Option<&Attachment> {
-        self.at(self.by_volume.get(&volume.name)?.get(&volume.store)?)
+        self.named(&volume.name).find(|attachment| attachment.volume.store == volume.store)
     }
 
     /// The attachments of volumes called `name`, of whichever store.
     pub fn named(&self, name: &VolumeName) -> impl Iterator<Item = &Attachment> {
-        let stores = self.by_volume.get(name).into_iter().flat_map(BTreeMap::values);
-        stores.filter_map(|mount_point| self.at(mount_point))
+        self.by_name.get(name).into_iter().flatten().filter_map(|mount_point| self.at(mount_point))
     }
 
     /// All of them, in order of their mount points.
     pub fn iter(&self) -> impl Iterator<Item = &Attachment> {
-        self.by_mount_point.values()
+        self.by_mount_point.values().map(Box::as_ref)
     }
 
     /// Enters `attachment`, replacing the one at the same mount point.
     pub fn put(&mut self, attachment: Attachment) {
         self.remove(&attachment.mount_point);
-        let VolumeId { store, name } = attachment.volume.clone();
-        self.by_volume.entry(name).or_default().insert(store, attachment.mount_point.clone());
+        let named = self.by_name.entry(attachment.volume.name.clone()).or_default();
+        named.push(attachment.mount_point.clone());
         for directory in &attachment.made_directories {
             *self.made_directories.entry(directory.clone()).or_default() += 1;
         }
-        self.by_mount_point.insert(attachment.mount_point.clone(), attachment);
+        self.by_mount_point.insert(attachment.mount_point.clone(), Box::new(attachment));
     }
 
     /// Removes the attachment at `mount_point`.
     pub fn remove(&mut self, mount_point: &MountPoint) {
         let Some(attachment) = self.by_mount_point.remove(mount_point) else { return };
-        let VolumeId { store, name } = attachment.volume;
-        if let Some(stores) = self.by_volume.get_mut(&name) {
-            stores.remove(&store);
-            if stores.is_empty() {
-                self.by_volume.remove(&name);
+        let name = &attachment.volume.name;
+        if let Some(named) = self.by_name.get_mut(name) {
+            named.retain(|there| there != mount_point);
+            if named.is_empty() {
+                self.by_name.remove(name);
             }
         }
-        for directory in attachment.made_directories {
-            if let Some(count) = self.made_directories.get_mut(&directory) {
+        for directory in &attachment.made_directories {
+            if let Some(count) = self.made_directories.get_mut(directory) {
                 *count -= 1;
                 if *count == 0 {
-                    self.made_directories.remove(&directory);
+                    self.made_directories.remove(directory);
                 }
             }
         }
@@ -140,7 +141,7 @@ impl AttachmentTable {
     pub fn release(&self, mount_point: &MountPoint) -> Release {
         let mut release = Release::default();
         let Some(going) = self.at(mount_point) else { return release };
-        let mut heirs: BTreeMap<&MountPoint, Attachment> = BTreeMap::new();
+        let mut heirs: BTreeMap<&MountPoint, Box<Attachment>> = BTreeMap::new();
         for directory in &going.made_directories {
             let heir = directory.below_in(&self.by_mount_point).find(|(other, _)| *other != mount_point);
             let Some((there, heir)) = heir else {
@@ -153,7 +154,7 @@ impl AttachmentTable {
                 heir.made_directories.sort();
             }
         }
-        release.heirs = heirs.into_values().collect();
+        release.heirs = heirs.into_values().map(|heir| *heir).collect();
         release
     }
 
@@ -191,6 +192,7 @@ impl FromIterator<Attachment> for AttachmentTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::StoreName;
 
     fn id(name: &str) -> VolumeId {
         VolumeId { store: StoreName::new("loop").unwrap(), name: VolumeName::new(name).unwrap() }
@@ -207,7 +209,7 @@ mod tests {
             volume: id("a"),
             mount_point: at("/mnt/a"),
             made_directories: vec![],
-            holders: BTreeSet::new(),
+            holders: vec![],
         });
         assert!(book.admit(&id("a"), &at("/mnt/a")).is_ok(), "again is no conflict");
         assert!(book.admit(&id("b"), &at("/mnt/b")).is_ok());
@@ -221,7 +223,7 @@ mod tests {
 
     fn attached(name: &str, path: &str, made: &[&str]) -> Attachment {
         let made_directories = made.iter().map(|path| at(path)).collect();
-        Attachment { volume: id(name), mount_point: at(path), made_directories, holders: BTreeSet::new() }
+        Attachment { volume: id(name), mount_point: at(path), made_directories, holders: vec![] }
     }
 
     #[test]

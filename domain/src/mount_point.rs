@@ -8,10 +8,11 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
-/// Where a volume is, or is to be, visible: an absolute, normal path that is not `/`.
+/// Where a volume is, or is to be, visible: an absolute, normal path that is not `/`. All copies share the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MountPoint(String);
+pub struct MountPoint(Arc<str>);
 
 impl MountPoint {
     /// The longest path that Linux takes in a system call, without the final NUL (`PATH_MAX`, limits.h).
@@ -50,7 +51,7 @@ impl MountPoint {
                 _ => {}
             }
         }
-        Ok(Self(path))
+        Ok(Self(path.into()))
     }
 
     /// The path.
@@ -148,7 +149,7 @@ impl AllowedRoots {
     /// The roots that are always allowed, and `configured` ones.
     #[must_use]
     pub fn with(configured: impl IntoIterator<Item = MountPoint>) -> Self {
-        let root = |path: &str, itself| MountRoot { path: MountPoint(path.to_owned()), itself };
+        let root = |path: &str, itself| MountRoot { path: MountPoint(path.into()), itself };
         let mut roots = vec![
             root("/mnt", true),
             root("/srv", true),
@@ -170,7 +171,7 @@ impl AllowedRoots {
     /// # Errors
     /// [`FailureCode::ForbiddenPath`], naming the roots.
     pub fn check(&self, mount_point: &MountPoint) -> Result<&MountRoot, Failure> {
-        let own = MountPoint(Self::OWN.to_owned());
+        let own = MountPoint(Self::OWN.into());
         let allowing = self
             .roots
             .iter()

@@ -2,13 +2,14 @@
 
 use crate::failure::{Failure, FailureCode};
 use std::fmt;
+use std::sync::Arc;
 
-/// Defines a name: a private string, one constructor that refuses what breaks the rule.
+/// Defines a name: a private text, which all copies share, and one constructor that refuses what breaks the rule.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $accepts:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Takes `text` if it keeps the rule.
@@ -19,7 +20,7 @@ macro_rules! name {
                 let text = text.into();
                 let accepts: fn(&str) -> bool = $accepts;
                 if accepts(&text) {
-                    Ok(Self(text))
+                    Ok(Self(text.into()))
                 } else {
                     Err(Failure::new(
                         FailureCode::BadRequest,

@@ -14,7 +14,6 @@ use dvs_domain::recovery::{CutOff, Rule, Situation, UnresolvedJobs, VolumeHealth
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;
-use std::collections::BTreeSet;
 
 const EVERY_STANDING: [VolumeHealth; 4] =
     [VolumeHealth::InOrder, VolumeHealth::Gone, VolumeHealth::Damaged, VolumeHealth::Unknown];
@@ -114,7 +113,7 @@ fn attachment(path: &str, holders: impl IntoIterator<Item = Holder>) -> Attachme
         volume: VolumeId { store: StoreName::new("loop").unwrap(), name },
         mount_point: at(path),
         made_directories: Vec::new(),
-        holders: holders.into_iter().collect::<BTreeSet<_>>(),
+        holders: holders.into_iter().collect(),
     }
 }
 
@@ -128,7 +127,7 @@ fn jobs_that_a_restart_has_cut_off_are_told_from_those_that_have_ended() {
         let meant = attachment("/mnt/a", [Holder::Job(made.key())]);
         assert_eq!(unresolved.about(&meant), expected(CutOff::Create), "{phase:?}");
         let earlier = attachment("/mnt/b", [Holder::Job(made.key())]);
-        let earlier = Attachment { holders: BTreeSet::new(), ..earlier };
+        let earlier = Attachment { holders: Vec::new(), ..earlier };
         assert_eq!(unresolved.about(&earlier), expected(CutOff::Delete), "{phase:?}");
         assert_eq!(unresolved.about(&attachment("/mnt/c", [])), CutOff::Nothing);
         // A second create of what another job has made is no doubt about it.

@@ -119,7 +119,7 @@ mod tests {
             volume: VolumeId { store: StoreName::new("x").unwrap(), name: VolumeName::new("a").unwrap() },
             mount_point: at(mount_point),
             made_directories: made.iter().map(at).collect(),
-            holders: BTreeSet::new(),
+            holders: Vec::new(),
         };
         let attachments = [
             attachment("/mnt/a", &[]),

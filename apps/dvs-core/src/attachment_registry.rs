@@ -134,7 +134,6 @@ mod tests {
     use dvs_domain::names::{StoreName, VolumeName};
     use dvs_domain::volume::VolumeId;
     use futures::FutureExt;
-    use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// A journal that never says that it has written, or says that it cannot.
@@ -157,7 +156,7 @@ mod tests {
         }
     }
 
-    fn attachment(holders: BTreeSet<Holder>) -> Attachment {
+    fn attachment(holders: Vec<Holder>) -> Attachment {
         let volume = VolumeId { store: StoreName::new("x").unwrap(), name: VolumeName::new("v").unwrap() };
         let mount_point = MountPoint::new("/mnt/a").unwrap();
         Attachment { volume, mount_point, made_directories: Vec::new(), holders }
@@ -167,8 +166,7 @@ mod tests {
     fn what_may_be_on_disk_is_in_the_book_and_what_is_not_is_not() {
         let journal = Arc::new(StuckJournal::default());
         let node = AttachmentRegistry::new(journal.clone(), []);
-        let (first, second) =
-            (attachment(BTreeSet::new()), attachment([Holder::Docker("id".to_owned())].into()));
+        let (first, second) = (attachment(Vec::new()), attachment([Holder::Docker("id".to_owned())].into()));
         let in_book = || node.book(|book| book.at(&first.mount_point).cloned());
         journal.fails.store(true, Ordering::SeqCst);
         assert!(node.remember(first.clone()).now_or_never().unwrap().is_err());

@@ -52,7 +52,7 @@ impl Ledger {
             abandon_at: None,
             retry_at: None,
         };
-        self.jobs.insert(number, known);
+        self.jobs.insert(number, Box::new(known));
         number
     }
 
@@ -95,7 +95,7 @@ impl Ledger {
         effects
     }
 
-    pub(super) fn forget_job(&mut self, number: u64) -> Option<Known> {
+    pub(super) fn forget_job(&mut self, number: u64) -> Option<Box<Known>> {
         let known = self.jobs.remove(&number)?;
         self.numbers.remove(&known.record.key());
         if let Phase::Finished(finished) = &known.record.phase {

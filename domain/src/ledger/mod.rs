@@ -181,8 +181,9 @@ impl Default for Limits {
 pub struct Ledger {
     limits: Limits,
     default_store: StoreName,
-    /// Every known job by its number, in the order of arrival.
-    jobs: BTreeMap<u64, Known>,
+    /// Every known job by its number, in the order of arrival. Boxed: the nodes of a tree have room for more than they
+    /// hold.
+    jobs: BTreeMap<u64, Box<Known>>,
     numbers: BTreeMap<JobKey, u64>,
     /// The numbers of the jobs that have ended, in the order of their ends: in this order they are forgotten.
     ended: BTreeMap<u64, u64>,

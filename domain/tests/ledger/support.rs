@@ -11,7 +11,6 @@ use dvs_domain::names::{JobId, SenderId, StoreName, VolumeName};
 use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{BootId, Moment, Timestamp, Uptime};
 use dvs_domain::volume::VolumeId;
-use std::collections::BTreeSet;
 
 pub(crate) fn store() -> StoreName {
     StoreName::new("loop").unwrap()
@@ -154,7 +153,7 @@ pub(crate) fn named(kind: JobKind, id: &str, store: Option<&str>, name: &str) ->
 /// The volume called `name` in `store`, attached at `path`.
 pub(crate) fn attachment(store: &str, name: &str, path: &str) -> Attachment {
     let volume = VolumeId { store: StoreName::new(store).unwrap(), name: VolumeName::new(name).unwrap() };
-    let (made_directories, holders) = (Vec::new(), BTreeSet::new());
+    let (made_directories, holders) = (Vec::new(), Vec::new());
     Attachment { volume, mount_point: at(path), made_directories, holders }
 }
 

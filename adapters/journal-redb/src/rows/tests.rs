@@ -134,7 +134,7 @@ fn attachments_are_read_as_they_were_written() {
             volume: id(),
             mount_point: at("/mnt/a/b"),
             made_directories: vec![at("/mnt/a"), at("/mnt/a/b")][..count.min(2)].to_vec(),
-            holders: holders[..count].iter().cloned().collect::<BTreeSet<_>>(),
+            holders: holders[..count].to_vec(),
         };
         assert_eq!(read_attachment(&write_attachment(&attachment)).unwrap(), attachment);
     }

@@ -12,7 +12,6 @@ use dvs_domain::size::VolumeSize;
 use dvs_domain::time::{Moment, Timestamp};
 use dvs_domain::volume::VolumeId;
 use dvs_journal_redb::RedbJournal;
-use std::collections::BTreeSet;
 
 pub(crate) fn at(path: &str) -> MountPoint {
     MountPoint::new(path).unwrap()
@@ -50,7 +49,7 @@ pub(crate) fn attachment(record: &JobRecord) -> Attachment {
         volume: volume(record.number),
         made_directories: vec![mount_point.clone()],
         mount_point,
-        holders: BTreeSet::from([Holder::Job(record.key())]),
+        holders: vec![Holder::Job(record.key())],
     }
 }
 

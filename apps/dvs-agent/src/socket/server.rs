@@ -1,20 +1,28 @@
 //! The socket's server, in the agent.
 
 use super::view::{self, FailureView, VolumeView};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use dvs_core::{AttachmentRegistry, StoreRegistry};
 use dvs_domain::failure::{Failure, FailureCode};
 use dvs_domain::names::{NodeId, StoreName, VolumeName};
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
+use std::future::ready;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+/// How many volumes of a list are told before the client has taken the first.
+const LISTED_AHEAD: usize = 16;
 
 /// The state of the agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,8 +109,18 @@ async fn show_status(State(shown): State<Shown>) -> Json<Status> {
     Json((shown.status)())
 }
 
-async fn list(State(shown): State<Shown>) -> Json<Vec<VolumeView>> {
-    Json(view::all(&shown.stores, &shown.node).await)
+/// An array of all volumes, sent as they are found.
+async fn list(State(shown): State<Shown>) -> Response {
+    let (sender, mut receiver) = mpsc::channel(LISTED_AHEAD);
+    tokio::spawn(async move { view::each(&shown.stores, &shown.node, &sender).await });
+    let views = stream::poll_fn(move |context| receiver.poll_recv(context)).enumerate();
+    let elements = views.map(|(index, view)| {
+        let element = serde_json::to_string(&view)?;
+        Ok::<_, serde_json::Error>(if index == 0 { element } else { format!(",{element}") })
+    });
+    let bracket = |text: &str| stream::once(ready(Ok(text.to_owned())));
+    let body = Body::from_stream(bracket("[").chain(elements).chain(bracket("]")));
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn inspect_bare(State(shown): State<Shown>, Path(name): Path<String>) -> Response {

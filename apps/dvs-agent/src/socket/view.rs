@@ -6,7 +6,8 @@ use dvs_domain::names::{StoreName, VolumeName};
 use dvs_domain::ports::{Claim, ClaimKind, VolumeStore};
 use dvs_domain::volume::{Entry, FileSystem, Provision, Volume, VolumeId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+use tokio::sync::mpsc::Sender;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeView {
@@ -88,27 +89,31 @@ impl From<FailureReport> for FailureView {
     }
 }
 
-/// Every volume: what the stores list, and what should be attached though its store does not answer or does not
-/// have it.
-pub(super) async fn all(stores: &StoreRegistry, node: &AttachmentRegistry) -> Vec<VolumeView> {
-    let mut views = Vec::new();
+/// Sends every volume to `views`: what the stores list, and what should be attached though its store does not answer or does not
+/// have it. One after the other: the views of thousands would take megabytes.
+pub(super) async fn each(stores: &StoreRegistry, node: &AttachmentRegistry, views: &Sender<VolumeView>) {
+    let show = async |view| _ = views.send(view).await;
+    let mut unlisted: BTreeSet<VolumeId> =
+        node.book(|book| book.iter().map(|attachment| attachment.volume.clone()).collect());
     for (name, store) in stores.iter() {
         match stores.list(name).await {
             Ok(entries) => {
                 for entry in entries {
-                    views.push(of_entry(name, store.as_ref(), node, entry).await);
+                    unlisted.remove(&VolumeId { store: name.clone(), name: entry.name().clone() });
+                    show(of_entry(name, store.as_ref(), node, entry).await).await;
                 }
             }
-            Err(failure) => views.extend(of_silent_store(name, stores, node, &failure)),
+            Err(failure) => {
+                for id in of_silent_store(name, stores, node) {
+                    show(attached_or_not(&id, node, Some(("unavailable", failure.chain())), None)).await;
+                    unlisted.remove(&id);
+                }
+            }
         }
     }
-    let listed: HashSet<_> = views.iter().map(|view| (view.store.as_str(), view.name.as_str())).collect();
-    let unlisted = node.book(|book| {
-        let ids = book.iter().map(|attachment| attachment.volume.clone());
-        ids.filter(|id| !listed.contains(&(id.store.as_str(), id.name.as_str()))).collect::<Vec<_>>()
-    });
-    views.extend(unlisted.iter().map(|id| missing(id, stores, node)));
-    views
+    for id in unlisted {
+        show(missing(&id, stores, node)).await;
+    }
 }
 
 /// The volume called `name`, in `store` or in whichever store has it.
@@ -119,8 +124,8 @@ pub(super) async fn one(
     name: &VolumeName,
 ) -> Result<Option<VolumeView>, Failure> {
     let Some((id, entry)) = stores.find(store, name).await? else {
-        let meant = |id: &VolumeId| id.name == *name && store.is_none_or(|store| *store == id.store);
-        let attached = node.book(|book| book.iter().map(|it| it.volume.clone()).find(meant));
+        let meant = |id: &VolumeId| store.is_none_or(|store| *store == id.store);
+        let attached = node.book(|book| book.named(name).map(|it| it.volume.clone()).find(meant));
         return Ok(attached.map(|id| missing(&id, stores, node)));
     };
     let adapter = stores.get(&id.store)?;
@@ -156,8 +161,7 @@ fn of_silent_store(
     store: &StoreName,
     stores: &StoreRegistry,
     node: &AttachmentRegistry,
-    failure: &Failure,
-) -> Vec<VolumeView> {
+) -> BTreeSet<VolumeId> {
     let last_seen = stores.last_seen(store).into_iter();
     let mut known: BTreeSet<VolumeId> =
         last_seen.map(|name| VolumeId { store: store.clone(), name }).collect();
@@ -165,8 +169,7 @@ fn of_silent_store(
         let of_store = book.iter().filter(|attachment| attachment.volume.store == *store);
         known.extend(of_store.map(|found| found.volume.clone()));
     });
-    let unavailable = |id: &VolumeId| attached_or_not(id, node, Some(("unavailable", failure.chain())), None);
-    known.iter().map(unavailable).collect()
+    known
 }
 
 /// What the node's book has and no store.
@@ -235,6 +238,7 @@ mod tests {
     use dvs_domain::ports::Journal;
     use dvs_store_fake::FakeStore;
     use std::sync::Arc;
+    use tokio::sync::mpsc;
 
     struct NoJournal;
 
@@ -271,15 +275,21 @@ mod tests {
             [attachment("here", "/mnt/a"), attachment("gone", "/mnt/b")],
         );
 
-        let views = all(&stores, &node).await;
+        let (sender, mut receiver) = mpsc::channel(9);
+        let mut views = Vec::new();
+        each(&stores, &node, &sender).await;
+        drop(sender);
+        while let Some(view) = receiver.recv().await {
+            views.push(view);
+        }
         let told: Vec<_> = views.iter().map(|view| (view.store.as_str(), view.state.as_str())).collect();
-        assert_eq!(told, [("here", "missing"), ("gone", "missing")]);
-        assert_eq!(views[0].mount_point.as_deref(), Some("/mnt/a"));
-        assert!(views[0].reason.as_ref().unwrap().starts_with("its store does not have it"));
-        assert!(views[1].reason.as_ref().unwrap().contains("no store is called `gone`"));
+        assert_eq!(told, [("gone", "missing"), ("here", "missing")]);
+        assert_eq!(views[1].mount_point.as_deref(), Some("/mnt/a"));
+        assert!(views[1].reason.as_ref().unwrap().starts_with("its store does not have it"));
+        assert!(views[0].reason.as_ref().unwrap().contains("no store is called `gone`"));
 
         let name = VolumeName::new("lost").unwrap();
         let here = StoreName::new("here").unwrap();
-        assert_eq!(one(&stores, &node, Some(&here), &name).await.unwrap().as_ref(), Some(&views[0]));
+        assert_eq!(one(&stores, &node, Some(&here), &name).await.unwrap().as_ref(), Some(&views[1]));
     }
 }

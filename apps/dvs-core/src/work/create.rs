@@ -9,7 +9,6 @@ use dvs_domain::mount_point::MountPoint;
 use dvs_domain::ports::{Created, DestroyError, Mounted, Source, VolumeStore};
 use dvs_domain::user::in_use;
 use dvs_domain::volume::{Entry, Volume, VolumeId};
-use std::collections::BTreeSet;
 use tokio::sync::RwLockReadGuard;
 
 /// What a create is about to remember.
@@ -232,7 +231,7 @@ impl Worker {
             volume: id.clone(),
             mount_point: mount_point.clone(),
             made_directories: survey.missing,
-            holders: BTreeSet::from([Holder::Job(key.clone())]),
+            holders: vec![Holder::Job(key.clone())],
         };
         Ok(Intent { attachment, _directories: directories })
     }

@@ -17,7 +17,6 @@ use dvs_domain::user::User;
 use dvs_domain::volume::{Volume, VolumeId};
 use dvs_store_fake::{Action, FakeStore};
 use mockall::{Sequence, mock};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
@@ -87,7 +86,7 @@ impl Mocked {
                 volume,
                 mount_point: MountPoint::new(*path).unwrap(),
                 made_directories: Vec::new(),
-                holders: BTreeSet::from([Holder::Job(job.key())]),
+                holders: vec![Holder::Job(job.key())],
             });
         }
         let core = Core::open(CoreParts {

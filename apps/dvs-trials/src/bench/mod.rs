@@ -285,7 +285,8 @@ async fn start_agent(
         stores: vec![format!("loop=loop://{}?overcommit=1000", store.display())],
         mount_roots: Vec::new(),
         arguments: Vec::new(),
-        environment: Vec::new(),
+        // As its unit has it.
+        environment: vec![("MALLOC_ARENA_MAX".to_owned(), "1".to_owned())],
         namespace: false,
         log: folder.join("agent.log"),
     };

@@ -150,9 +150,18 @@ impl Node {
         let starts = self.starts + 1;
         let (start, agent) = boot(&self.launch, &self.folder.join(format!("notify-{starts}"))).await?;
         took.push(start);
+        let restarted = Self { agent, starts, ..self };
+        restarted.check().await?;
+        Ok(restarted)
+    }
+
+    /// The agent must say that it has all volumes, and they must be there.
+    async fn check(&self) -> Result<()> {
         let mounted = machine::mounts_below(&self.mounts, None)?.len();
-        ensure!(mounted == self.attached as usize, "{mounted} volumes are attached when the agent is ready");
-        Ok(Self { agent, starts, ..self })
+        ensure!(mounted == self.attached as usize, "{mounted} volumes are mounted when the agent is ready");
+        let listed = list(&self.launch.state.join("agent.sock")).await?;
+        ensure!(listed == self.attached as usize, "the agent lists {listed} volumes as attached");
+        Ok(())
     }
 
     async fn boot(self, took: &mut Vec<Duration>) -> Result<Self> {
@@ -164,7 +173,9 @@ impl Node {
         let starts = stopped.starts + 1;
         let (start, agent) = boot(&stopped.launch, &stopped.folder.join(format!("notify-{starts}"))).await?;
         took.push(start);
-        Ok(Self { agent, starts, ..stopped })
+        let booted = Self { agent, starts, ..stopped };
+        booted.check().await?;
+        Ok(booted)
     }
 }
 

@@ -127,9 +127,8 @@ impl Player {
     }
 
     /// Sends the open job of `known` again, unless it was accepted, and waits for its end, which must be the right one.
-    /// Gives the moment at which the sender was told something of it.
-    pub(super) async fn have_ended(&self, known: &mut Knowledge) -> Result<u64> {
-        let Some(open) = known.open.clone() else { return Ok(u64::MAX) };
+    pub(super) async fn have_ended(&self, known: &mut Knowledge) -> Result<()> {
+        let Some(open) = known.open.clone() else { return Ok(()) };
         if !open.was_pending {
             self.sender.send(&open.job).await?;
         }
@@ -138,7 +137,7 @@ impl Player {
         ensure!(end == expected, "{} came to {end}, and not to {expected}", open.job);
         known.open = None;
         known.note_end(open.place, &open.job, &end);
-        Ok(self.sender.answers_to(&open.job).first().map_or(u64::MAX, |(at, _)| *at))
+        Ok(())
     }
 
     /// Makes sure that no job was answered otherwise than before: those that `had_ended` before the cut not even with
