@@ -27,3 +27,16 @@ fn a_repeat_after_a_delete_that_hangs_is_refused() {
     let repeat = ledger.on(Event::Requested(made), 1007);
     assert_eq!(refused_with(&repeat), FailureCode::JobIdReused, "its volume may be gone");
 }
+
+#[test]
+fn a_repeat_after_a_create_that_ended_too_late_gets_its_answer_again() {
+    let mut ledger = ledger(Limits { job_milliseconds: 1000, ..Limits::default() });
+    let (gone, late) = (delete("1", "/mnt/a"), create("2", "/mnt/a"));
+    complete(&mut ledger, &gone, "/mnt/a", true);
+    ledger.on(Event::Requested(late.clone()), 5);
+    ledger.on(Event::Acknowledged(AnswerId::Pending(late.key())), 6);
+    let ended = ledger.on(done(&late, "/mnt/a", true), 1005);
+    assert_eq!(failures(&ended)[0].code, FailureCode::Timeout);
+    let repeat = ledger.on(Event::Requested(gone), 1006);
+    assert_eq!(statuses(&repeat), [Status::Done], "what was made too late is undone");
+}
