@@ -8,9 +8,9 @@ use anyhow::{Result, anyhow, bail};
 
 use crate::counts::Tests;
 use crate::e2e::{self, Report};
-use crate::report::{Step, failed, list, unexcused, verdict};
+use crate::report::{Step, Trial, failed, list, unexcused, verdict};
 use crate::workspace::Workspace;
-use crate::{crash, machine, new_store, run, sim, tidy};
+use crate::{crash, machine, new_store, powercut, run, sim, tidy};
 
 /// Their tests are run by the step that prepares a broker for them.
 const FEATURES: &str = "dvs-features";
@@ -36,7 +36,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let mut tests = Tests::default();
     let mut report = Report::default();
     let mut simulated = Vec::new();
-    let mut crashes = crash::Report::default();
+    let mut trials = Vec::new();
     gate.step("format", || run::shown(&mut workspace.cargo(["fmt", "--all", "--", "--check"])));
     gate.step("clippy", || clippy(workspace));
     gate.step("tidy", || tidy::check(workspace));
@@ -58,11 +58,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         if report.problems.is_empty() { Ok(()) } else { bail!("{}", report.problems.join("; ")) }
     });
     gate.step("crash", || {
-        crashes = crash::in_the_gate(workspace)?;
+        trials.push(crash::in_the_gate(workspace)?);
+        Ok(())
+    });
+    gate.step("powercut", || {
+        trials.push(powercut::in_the_gate(workspace)?);
         Ok(())
     });
     gate.step("new store", || new_store::run(workspace));
-    Ok(gate.close(&tests, &report, &simulated, &crashes))
+    Ok(gate.close(&tests, &report, &simulated, &trials))
 }
 
 impl Gate {
@@ -87,13 +91,7 @@ impl Gate {
         self.steps.push(Step { name, time, problem, counted });
     }
 
-    fn close(
-        &self,
-        tests: &Tests,
-        report: &Report,
-        simulated: &[String],
-        crashes: &crash::Report,
-    ) -> ExitCode {
+    fn close(&self, tests: &Tests, report: &Report, simulated: &[String], trials: &[Trial]) -> ExitCode {
         let (scenarios, steps) = (report.scenarios(), report.steps());
         println!("\n== summary");
         for step in &self.steps {
@@ -107,21 +105,22 @@ impl Gate {
         println!("tests: {tests}");
         println!("scenarios: {scenarios}");
         println!("steps of scenarios: {steps}");
-        for counts in simulated.iter().chain(&crashes.counts) {
+        for counts in simulated.iter().chain(trials.iter().flat_map(|trial| &trial.counts)) {
             println!("{counts}");
         }
         list("not run", &tests.not_run);
         list("not run", report.not_run());
-        list("not run", &crashes.not_run);
+        let left_out: Vec<&str> = trials.iter().filter_map(|trial| trial.not_run.as_deref()).collect();
+        list("not run", &left_out);
         for step in &self.steps {
             list(step.name, &step.problem);
         }
-        let not_run = tests.not_run.len() + usize::from(crashes.not_run.is_some());
+        let not_run = tests.not_run.len() + left_out.len();
         let skipped = not_run as u64 + scenarios.not_run + tests.ignored;
         let mut lacking = Vec::new();
         if machine::is_complete() {
             let all = tests.not_run.iter().map(String::as_str).chain(report.not_run());
-            lacking = unexcused(all.chain(crashes.not_run.as_deref()));
+            lacking = unexcused(all.chain(left_out));
             list("must run on this machine", &lacking);
         }
         let failed = failed(&self.steps, tests.failed + scenarios.failed) + lacking.len() as u64;

@@ -10,9 +10,16 @@ use clap::{Args, ValueEnum};
 
 use crate::image::{self, PROGRAM_VARIABLE};
 use crate::machine;
+use crate::report::Trial;
 use crate::run::{self, HINT, Streamed};
 use crate::sweep::Turn;
 use crate::workspace::Workspace;
+
+/// How the lines begin in which the program counts what it did.
+const COUNTS: &str = "powercut: ";
+
+/// How many cuts the gate has time for: about two minutes on two processors.
+const CUTS_IN_THE_GATE: u32 = 250;
 
 /// How the test is run.
 #[derive(Args)]
@@ -55,16 +62,26 @@ pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<ExitCo
             anyhow!("{HINT}type `cargo xtask powercut` as root, on a machine with loop devices and FUSE");
         return Err(hint.context(format!("the power cannot be cut: {reason}")));
     }
-    perform(workspace, options)
-        .map(|ended_well| if ended_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (ended_well, _) = perform(workspace, options)?;
+    Ok(if ended_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs as much of it as the gate has time for, with another seed each time.
+pub(crate) fn in_the_gate(workspace: &Workspace) -> Result<Trial> {
+    if let Some(reason) = cannot_run() {
+        return Ok(Trial::left_out("the power cuts", &reason));
+    }
+    let options = Options { cuts: CUTS_IN_THE_GATE, seed: None, below: None, controls: false };
+    let (ended_well, lines) = perform(workspace, &options)?;
+    Trial::of_run(ended_well, &lines, COUNTS)
 }
 
 fn cannot_run() -> Option<String> {
     machine::no_loop_devices().or_else(machine::no_fuse)
 }
 
-/// Whether it ended well.
-fn perform(workspace: &Workspace, options: &Options) -> Result<bool> {
+/// Whether it ended well, and what it printed.
+fn perform(workspace: &Workspace, options: &Options) -> Result<(bool, Vec<String>)> {
     machine::require(&[machine::EXT, machine::FILE_SYSTEMS, machine::MOSQUITTO])?;
     let mosquitto = image::program()?;
     run::shown(&mut workspace.cargo(["build", "-p", "dvs", "--features", "failpoints"]))?;
@@ -81,11 +98,13 @@ fn perform(workspace: &Workspace, options: &Options) -> Result<bool> {
             .map(|thread| joined(thread).unwrap_or_else(|_| bail!("a thread panicked")))
             .collect()
     });
-    let mut ended_well = true;
+    let (mut ended_well, mut lines) = (true, Vec::new());
     for run in runs {
-        ended_well &= run?.status.success();
+        let run = run?;
+        ended_well &= run.status.success();
+        lines.extend(run.lines);
     }
-    Ok(ended_well)
+    Ok((ended_well, lines))
 }
 
 fn cut(workspace: &Workspace, options: &Options, below: Below, mosquitto: &PathBuf) -> Result<Streamed> {

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
+
 /// A step of the gate that has ended.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
@@ -10,6 +12,33 @@ pub(crate) struct Step {
     pub(crate) problem: Option<String>,
     /// Whether the counts of failed tests already include the problem.
     pub(crate) counted: bool,
+}
+
+/// What came of a step that counts what it did, and for which a machine may be lacking something.
+pub(crate) struct Trial {
+    pub(crate) counts: Vec<String>,
+    /// Why it could not run, if so.
+    pub(crate) not_run: Option<String>,
+}
+
+impl Trial {
+    /// `what` cannot run here, for `reason`.
+    pub(crate) fn left_out(what: &str, reason: &str) -> Self {
+        let not_run = format!("{what}: {reason}");
+        println!("not run: {not_run}");
+        Self { counts: Vec::new(), not_run: Some(not_run) }
+    }
+
+    /// It has run, and printed `lines`; those that begin with `word` are its counts.
+    ///
+    /// # Errors
+    /// When nothing was counted, or it did not end well.
+    pub(crate) fn of_run(ended_well: bool, lines: &[String], word: &str) -> Result<Self> {
+        ensure!(ended_well, "what was answered and what was there differ, see above");
+        let counts: Vec<_> = lines.iter().filter(|line| line.starts_with(word)).cloned().collect();
+        ensure!(!counts.is_empty(), "nothing was counted");
+        Ok(Self { counts, not_run: None })
+    }
 }
 
 /// Reasons for which a test may be left out on any machine. The tests that need failpoints run apart from the others.
@@ -49,6 +78,14 @@ mod tests {
     fn only_a_known_reason_excuses_a_test() {
         let not_run = ["a: this host has no IPv6", "b: loop devices need root", "c: there is no `docker`"];
         assert_eq!(unexcused(not_run), not_run[1..]);
+    }
+
+    #[test]
+    fn a_trial_that_counted_nothing_proves_nothing() {
+        let lines = ["seed 1".to_owned(), "powercut: 3 cuts".to_owned()];
+        assert_eq!(Trial::of_run(true, &lines, "powercut: ").unwrap().counts, lines[1..]);
+        assert!(Trial::of_run(true, &lines[..1], "powercut: ").is_err());
+        assert!(Trial::of_run(false, &lines, "powercut: ").is_err());
     }
 
     fn step(problem: Option<&str>, counted: bool) -> Step {

@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn run(plan: &Plan) -> Result<Report> {
     let seed = plan.seed.unwrap_or_else(any_seed);
-    println!("seed {seed}");
+    println!("{}: seed {seed}", plan.below);
     let scratch = Scratch::new("dvs-powercut", true)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;

@@ -1,6 +1,7 @@
 //! Loss of power: the real agent works on a disk that records its writes and flushes in order. At drawn places the disk is
-//! rebuilt as a real one may be found when the power fails there; the agent starts on it, and what senders had been
-//! told before that moment must be true, each job is answered, and nothing is left over.
+//! rebuilt as a real one may be found when the power fails there, and the agent starts on it; some of the time that is
+//! recorded, too, and the power fails again. What senders had been told before that moment must be true, each job is
+//! answered, and nothing is left over.
 
 mod disk;
 mod draw;
@@ -163,6 +164,7 @@ async fn cut_once(
             cuts.damaged += seen.damaged as u64;
             cuts.open += seen.open as u64;
             cuts.repeats += seen.repeats as u64;
+            cuts.again += u64::from(seen.cut_again);
             Ok(None)
         }
         Err(fault) => Ok(Some(fault.context(format!(

@@ -127,8 +127,9 @@ impl Player {
     }
 
     /// Sends the open job of `known` again, unless it was accepted, and waits for its end, which must be the right one.
-    pub(super) async fn have_ended(&self, known: &mut Knowledge) -> Result<()> {
-        let Some(open) = known.open.clone() else { return Ok(()) };
+    /// Gives the moment at which the sender was told something of it.
+    pub(super) async fn have_ended(&self, known: &mut Knowledge) -> Result<u64> {
+        let Some(open) = known.open.clone() else { return Ok(u64::MAX) };
         if !open.was_pending {
             self.sender.send(&open.job).await?;
         }
@@ -137,7 +138,7 @@ impl Player {
         ensure!(end == expected, "{} came to {end}, and not to {expected}", open.job);
         known.open = None;
         known.note_end(open.place, &open.job, &end);
-        Ok(())
+        Ok(self.sender.answers_to(&open.job).first().map_or(u64::MAX, |(at, _)| *at))
     }
 
     /// Makes sure that no job was answered otherwise than before: those that `had_ended` before the cut not even with

@@ -26,6 +26,7 @@ pub(super) struct Cuts {
     pub(super) damaged: u64,
     pub(super) open: u64,
     pub(super) repeats: u64,
+    pub(super) again: u64,
     pub(super) time: Duration,
 }
 
@@ -60,12 +61,13 @@ impl fmt::Display for Control {
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { below, seed, .. } = self;
-        let Cuts { cuts, runs, jobs, writes, unflushed, lost, torn, volumes, damaged, open, repeats, time } =
-            &self.cuts;
+        let Cuts { cuts, runs, jobs, writes, unflushed, lost, torn, again, .. } = &self.cuts;
+        let Cuts { volumes, damaged, open, repeats, time, .. } = &self.cuts;
         writeln!(
             formatter,
             "powercut: {below}: {cuts} cuts with seed {seed} in {runs} runs of {jobs} jobs and {writes} writes and flushes, \
-             {unflushed} writes not flushed, {lost} of them lost, {torn} torn; {volumes} volumes found as answered, \
+             {unflushed} writes not flushed, {lost} of them lost, {torn} torn, \
+             {again} followed by a cut while the agent started; {volumes} volumes found as answered, \
              {damaged} of them damaged by an unfinished write into an ext2, {open} \
              jobs that were under way answered, {repeats} repeats with the same result, nothing left; {:.1} cuts/s",
             f64::from(*cuts) / time.as_secs_f64().max(0.001)

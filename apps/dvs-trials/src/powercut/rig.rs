@@ -2,11 +2,13 @@
 
 use super::Setting;
 use super::disk::{Cut, Unflushed};
+use super::draw;
 use super::history::{Event, Knowledge};
 use super::mounted::{Below, Mounted};
 use super::player::Player;
 use super::recorder::{DiskId, LogEntry, Recorder};
 use crate::broker::Mosquitto;
+use crate::clock;
 use crate::ground::{Ground, Stage};
 use crate::machine;
 use crate::process::text;
@@ -21,6 +23,9 @@ use std::path::{Path, PathBuf};
 const SENDERS: usize = 3;
 /// How many jobs each of them has done in a run.
 const JOBS: usize = 16;
+
+/// One time in so many the power fails again while the agent starts.
+const CUT_AGAIN_ONCE_IN: u64 = 3;
 
 /// See the module.
 pub(super) struct Rig {
@@ -51,6 +56,8 @@ pub(super) struct Seen {
     pub(super) damaged: usize,
     pub(super) open: usize,
     pub(super) repeats: usize,
+    /// Whether the power failed again while the agent started.
+    pub(super) cut_again: bool,
 }
 
 impl Run {
@@ -120,28 +127,61 @@ impl Rig {
     ) -> Result<(Unflushed, Result<Seen>)> {
         let time = run.log.get(cut.position).map_or(u64::MAX, |next| next.at);
         let (disk, unflushed) = self.recorder.cut(run.disk, cut)?;
-        let mut ground = self.ground().await?;
-        let mut known = Vec::new();
-        for player in &mut run.players {
-            player.sender.turn_to(&ground.launch.node).await?;
-            known.push(player.history.known_before(time));
-        }
-        let outcome = match Mounted::recover(&self.recorder.path(disk), &self.point, self.below) {
-            Ok(mounted) => {
-                let outcome = restart(&mut ground, &run.players, &mut known, random).await;
-                let outcome =
-                    outcome.with_context(|| format!("the agent's log ends with:\n{}", ground.last_words()));
-                match &outcome {
-                    Ok(_) => ground.kill_heard().await?,
-                    Err(_) => ground.kill(),
-                }
-                mounted.take_down().await?;
-                outcome
+        let known: Vec<_> = run.players.iter().map(|player| player.history.known_before(time)).collect();
+        let (told, mut outcome) = self.recover(disk, run, &known, random).await?;
+        if let Ok(seen) = &mut outcome
+            && random.once_in(CUT_AGAIN_ONCE_IN)
+        {
+            let log = self.recorder.log(disk)?;
+            let log = &log[..log.partition_point(|entry| entry.at < told)];
+            let position = draw::position(random, log, &[]);
+            let again = Cut { position, seed: random.next(), ..cut };
+            let (disk, unflushed) = self.recorder.cut(disk, again)?;
+            let (_, recovered) = self.recover(disk, run, &known, random).await?;
+            self.recorder.drop(disk)?;
+            seen.cut_again = true;
+            if let Err(fault) = recovered {
+                outcome = Err(fault.context(format!(
+                    "and failed again while the agent started, at entry {position} of {}, where {unflushed:?}",
+                    log.len()
+                )));
             }
-            Err(error) => Err(error),
-        };
+        }
         self.recorder.drop(disk)?;
         Ok((unflushed, outcome))
+    }
+
+    /// Starts an agent on `disk`, as the power failure has left it. Gives the moment at which senders were told more than
+    /// was `known`, and what was seen, or what was not true.
+    async fn recover(
+        &mut self,
+        disk: DiskId,
+        run: &mut Run,
+        known: &[Knowledge],
+        random: &mut Random,
+    ) -> Result<(u64, Result<Seen>)> {
+        let mut ground = self.ground().await?;
+        for player in &mut run.players {
+            player.sender.turn_to(&ground.launch.node).await?;
+        }
+        let mounted = match Mounted::recover(&self.recorder.path(disk), &self.point, self.below) {
+            Ok(mounted) => mounted,
+            Err(error) => return Ok((0, Err(error))),
+        };
+        // What the file system below has mended itself is not cut again: an xfs whose recovery is torn is lost.
+        self.recorder.seal(disk)?;
+        let recovered = restart(&mut ground, &run.players, known, random).await;
+        let recovered =
+            recovered.with_context(|| format!("the agent's log ends with:\n{}", ground.last_words()));
+        match &recovered {
+            Ok(_) => ground.kill_heard().await?,
+            Err(_) => ground.kill(),
+        }
+        mounted.take_down().await?;
+        Ok(match recovered {
+            Ok((told, seen)) => (told, Ok(seen)),
+            Err(fault) => (0, Err(fault)),
+        })
     }
 
     /// A node on the disk that is, or is about to be, mounted.
@@ -171,31 +211,34 @@ impl Drop for Rig {
     }
 }
 
-/// Starts the agent on what the cut has left, and makes sure that all is as it must be.
+/// Starts the agent on what the cut has left, and makes sure that all is as it must be by what was `known`. Gives the
+/// moment at which senders were told more, and what was seen.
 async fn restart(
     ground: &mut Ground,
     players: &[Player],
-    known: &mut [Knowledge],
+    known: &[Knowledge],
     random: &mut Random,
-) -> Result<Seen> {
+) -> Result<(u64, Seen)> {
     ground.start_plainly().await?;
+    let started = clock::now();
     let open = known.iter().filter(|known| known.open.is_some()).count();
-    let had_ended: Vec<usize> = known.iter().map(|known| known.ended.len()).collect();
-    for (player, known) in players.iter().zip(known.iter_mut()) {
-        player.have_ended(known).await?;
+    let (mut told, mut known_now) = (started, known.to_vec());
+    for (player, known) in players.iter().zip(&mut known_now) {
+        told = told.min(player.have_ended(known).await?);
     }
-    let truth = together(players, known, ground)?;
+    let truth = together(players, &known_now, ground)?;
     let seen = truth.check(ground).await?;
-    for ((player, known), had_ended) in players.iter().zip(known.iter()).zip(had_ended) {
+    for ((player, before), known) in players.iter().zip(known).zip(&known_now) {
         player.check_files(known, &truth.guarded)?;
         player.check_unattached(known, &ground.store)?;
-        player.check_ended(known, had_ended)?;
+        player.check_ended(known, before.ended.len())?;
     }
     let mut repeats = 0;
-    for (player, known) in players.iter().zip(known.iter()) {
+    for (player, known) in players.iter().zip(&known_now) {
         repeats += usize::from(player.ask_again(known, random).await?);
     }
-    Ok(Seen { volumes: seen.volumes, damaged: truth.guarded.len(), open, repeats })
+    let damaged = truth.guarded.len();
+    Ok((told, Seen { volumes: seen.volumes, damaged, open, repeats, cut_again: false }))
 }
 
 /// What must be there by what all senders know. A volume that its own user may have left damaged may be guarded.
