@@ -33,15 +33,18 @@ pub(crate) fn source(shared: &Shared, name: &VolumeName) -> Result<Source, Failu
     let retained = match shared.sources.reused(name, file) {
         Some(retained) => retained,
         None => {
-            let device = match shared.sources.remembered(name, file) {
-                Some(device) => device,
-                None => match found_device(&id, shared, file)? {
-                    Some(device) => device,
-                    None => bind(&image)?,
-                },
-            };
             entry::mend_record(&volume.folder, &id);
-            check::check(&id, &device, &image, &open.root.image(name), file_system)?;
+            let device = match shared.sources.remembered(name, file) {
+                Some(mounted) => mounted,
+                None => {
+                    let device = match found_device(&id, shared, file)? {
+                        Some(device) => device,
+                        None => bind(&image)?,
+                    };
+                    check::check(&id, &device, &image, &open.root.image(name), file_system)?;
+                    device
+                }
+            };
             shared.sources.issue(name, device, KnownVolume { volume: volume.volume, image: file })
         }
     };
