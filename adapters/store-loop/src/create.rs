@@ -23,8 +23,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-/// The points at which a test leaves out what makes the image durable, and the record.
-const IMAGE_SYNC: &str = "skip.image";
+/// The point at which a test leaves out what makes the record durable.
 const RECORD_SYNC: &str = "skip.record";
 
 /// Makes `volume` exist, or leaves nothing. The image of a new one is bound to its loop device while nobody else knows
@@ -95,7 +94,7 @@ fn fill(
     let plan = MkfsPlan::of(format)?;
     if let Some(template) = shared.templates.find(&plan) {
         template.write(&image)?;
-        begin_to_write(IMAGE_SYNC, &image);
+        begin_to_write(&image);
         write_records(&staged.folder, volume)?;
     } else {
         let formatting = Formatting::start(&plan, &path)?;
@@ -113,8 +112,7 @@ fn fill(
     }
     step::failpoint("loop.image-sync")?;
     // The programs that format end with a sync; the promise does not rest on that.
-    step::sync(IMAGE_SYNC, || fdatasync(&image))
-        .map_err(|errno| step::failed("format", "cannot make the image durable", errno))?;
+    fdatasync(&image).map_err(|errno| step::failed("format", "cannot make the image durable", errno))?;
     Ok(image)
 }
 
@@ -189,15 +187,18 @@ fn write_records(folder: &OwnedFd, volume: &Volume) -> Result<(), Failure> {
         file.write_all(&bytes).map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         files.push(file);
     }
-    files.iter().for_each(|file| begin_to_write(RECORD_SYNC, file));
+    let _ = step::sync(RECORD_SYNC, || {
+        files.iter().for_each(begin_to_write);
+        Ok(())
+    });
     step::failpoint("loop.record-sync")?;
     step::sync(RECORD_SYNC, || fsync(&files[0]).and_then(|()| fsync(folder))).map_err(failed)
 }
 
 /// Lets the disk begin with what was written, so that the syncs of several files wait for it at the same time. It
 /// promises nothing: posix_fadvise(2) says that it starts to write what it is to let go.
-fn begin_to_write(sync: &'static str, file: impl AsFd) {
-    let _ = step::sync(sync, || fadvise(file, 0, None, Advice::DontNeed));
+fn begin_to_write(file: impl AsFd) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
 }
 
 fn new_file(folder: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
