@@ -209,6 +209,8 @@ impl Model {
                 self.in_flight.clear();
                 self.pending_sent.clear();
                 self.started.clear();
+                // No job that arrived before it has the time of one that arrives after it.
+                self.now += 1;
                 self.restarted = self.now;
                 let remembered = Remembered {
                     jobs: self.jobs_on_disk.values().cloned().collect(),
