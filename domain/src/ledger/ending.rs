@@ -147,8 +147,16 @@ impl Ledger {
     pub(super) fn is_superseded(&self, number: u64) -> bool {
         let Some(known) = self.jobs.get(&number) else { return false };
         let Phase::Finished(finished) = &known.record.phase else { return false };
+        let target = known.record.job.request.target();
         let mut subjects = subjects(known, finished.volume.as_ref());
-        subjects.extend(finished.volume.iter().map(|volume| Subject::Named(volume.name.clone())));
+        match &finished.volume {
+            Some(volume) => subjects.push(Subject::Named(volume.name.clone())),
+            // It found nothing that it could have changed; now there may be something.
+            None => subjects.push(match target.store.clone() {
+                Some(store) => Subject::Volume(VolumeId { store, name: target.name() }),
+                None => Subject::InAnyStore(target.name()),
+            }),
+        }
         subjects
             .iter()
             .any(|subject| self.last_change.get(subject).is_some_and(|order| *order > finished.order))
@@ -157,7 +165,7 @@ impl Ledger {
     /// Notes that the job which ended as the number `order` has changed `volume`.
     pub(super) fn note_change(&mut self, number: u64, volume: Option<&VolumeId>, order: u64) {
         let Some(known) = self.jobs.get(&number) else { return };
-        for subject in subjects(known, volume) {
+        for subject in changed_subjects(known, volume) {
             let last = self.last_change.entry(subject).or_insert(order);
             *last = order.max(*last);
         }
@@ -282,7 +290,7 @@ impl Ledger {
     fn forget_end(&mut self, number: u64) -> Option<Change> {
         let known = self.forget_job(number)?;
         if let Phase::Finished(finished) = &known.record.phase {
-            for subject in subjects(&known, finished.volume.as_ref()) {
+            for subject in changed_subjects(&known, finished.volume.as_ref()) {
                 if self.last_change.get(&subject) == Some(&finished.order) {
                     self.last_change.remove(&subject);
                 }
@@ -299,6 +307,13 @@ fn subjects(known: &Known, volume: Option<&VolumeId>) -> Vec<Subject> {
     let unknown = || (request.kind() == JobKind::Delete).then(|| Subject::Named(target.name()));
     let volume = volume.cloned().map(Subject::Volume).or_else(unknown);
     volume.into_iter().chain(target.mount_point().cloned().map(Subject::At)).collect()
+}
+
+/// What the job has changed, if it was about `volume` or an unknown one.
+fn changed_subjects(known: &Known, volume: Option<&VolumeId>) -> Vec<Subject> {
+    let mut subjects = subjects(known, volume);
+    subjects.extend(volume.map(|volume| Subject::InAnyStore(volume.name.clone())));
+    subjects
 }
 
 /// The volume that a delete means, as far as one can say without asking the stores: a bare name may mean any.

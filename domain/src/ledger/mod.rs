@@ -237,6 +237,8 @@ enum Subject {
     Volume(VolumeId),
     /// A volume of that name in whichever store: what a delete by a bare name has found before it was cut off.
     Named(VolumeName),
+    /// Any volume of that name, in a store that is known: what a delete by a bare name would find.
+    InAnyStore(VolumeName),
     At(MountPoint),
 }
 

@@ -2,8 +2,10 @@
 
 use super::support::*;
 use dvs_domain::failure::FailureCode;
-use dvs_domain::job::Status;
-use dvs_domain::ledger::{AnswerId, Event, Limits};
+use dvs_domain::job::{Job, JobKind, Status};
+use dvs_domain::ledger::{AnswerId, Event, Limits, Outcome};
+use dvs_domain::names::{StoreName, VolumeName};
+use dvs_domain::volume::VolumeId;
 
 #[test]
 fn a_repeat_after_a_delete_that_changed_nothing_gets_its_answer_again() {
@@ -39,4 +41,43 @@ fn a_repeat_after_a_create_that_ended_too_late_gets_its_answer_again() {
     assert_eq!(failures(&ended)[0].code, FailureCode::Timeout);
     let repeat = ledger.on(Event::Requested(gone), 1006);
     assert_eq!(statuses(&repeat), [Status::Done], "what was made too late is undone");
+}
+
+#[test]
+fn a_repeat_of_a_delete_by_name_that_found_nothing_is_refused_once_there_is_something() {
+    let volume = |store: &str| VolumeId { store: StoreName::new(store).unwrap(), name: name("v") };
+    let made_in = |store: &str, ledger: &mut TestLedger| {
+        let made = named(JobKind::Create, "2", Some(store), "v");
+        ledger.on(Event::Requested(made.clone()), 5);
+        ledger.on(ended(&made, Some(volume(store)), true), 6);
+    };
+    for (asked, made, is_meant) in [
+        (None, "loop", true),
+        (None, "other", true),
+        (Some("loop"), "loop", true),
+        (Some("loop"), "other", false),
+    ] {
+        let mut ledger = ledger(Limits::default());
+        let nothing = named(JobKind::Delete, "1", asked, "v");
+        ledger.on(Event::Requested(nothing.clone()), 1);
+        ledger.on(Event::Acknowledged(AnswerId::Pending(nothing.key())), 2);
+        ledger.on(ended(&nothing, None, false), 3);
+        ledger.on(Event::Acknowledged(AnswerId::Final(nothing.key())), 4);
+        made_in(made, &mut ledger);
+        let repeat = ledger.on(Event::Requested(nothing), 7);
+        if is_meant {
+            assert_eq!(refused_with(&repeat), FailureCode::JobIdReused, "{asked:?} {made}");
+        } else {
+            assert_eq!(statuses(&repeat), [Status::Done], "{asked:?} {made}");
+        }
+    }
+}
+
+fn name(text: &str) -> VolumeName {
+    VolumeName::new(text).unwrap()
+}
+
+fn ended(job: &Job, volume: Option<VolumeId>, changed: bool) -> Event {
+    let outcome = Outcome::Done;
+    Event::Ended { key: job.key(), outcome, volume, changed, released: None, needs_undo: false }
 }
