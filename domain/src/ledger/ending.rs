@@ -152,10 +152,12 @@ impl Ledger {
         match &finished.volume {
             Some(volume) => subjects.push(Subject::Named(volume.name.clone())),
             // It found nothing that it could have changed; now there may be something.
-            None => subjects.push(match target.store.clone() {
-                Some(store) => Subject::Volume(VolumeId { store, name: target.name() }),
-                None => Subject::InAnyStore(target.name()),
-            }),
+            None => {
+                subjects.push(match target.store.clone().or_else(|| known.record.default_store.clone()) {
+                    Some(store) => Subject::Volume(VolumeId { store, name: target.name() }),
+                    None => Subject::InAnyStore(target.name()),
+                })
+            }
         }
         subjects
             .iter()

@@ -73,6 +73,24 @@ fn a_repeat_of_a_delete_by_name_that_found_nothing_is_refused_once_there_is_some
     }
 }
 
+#[test]
+fn a_repeat_of_a_create_that_failed_is_refused_once_its_own_store_has_the_volume() {
+    for (made_in, is_meant) in [(store(), true), (StoreName::new("other").unwrap(), false)] {
+        let mut ledger = ledger(Limits::default());
+        let broken = named(JobKind::Create, "1", None, "v");
+        ledger.on(Event::Requested(broken.clone()), 1);
+        ledger.on(Event::Acknowledged(AnswerId::Pending(broken.key())), 2);
+        ledger.on(failed(&broken), 3);
+        ledger.on(Event::Acknowledged(AnswerId::Final(broken.key())), 4);
+        let made = named(JobKind::Create, "2", Some(made_in.as_str()), "v");
+        ledger.on(Event::Requested(made.clone()), 5);
+        let volume = VolumeId { store: made_in.clone(), name: name("v") };
+        ledger.on(ended(&made, Some(volume), true), 6);
+        let code = refused_with(&ledger.on(Event::Requested(broken), 7));
+        assert_eq!(code == FailureCode::JobIdReused, is_meant, "{made_in}: {code}");
+    }
+}
+
 fn name(text: &str) -> VolumeName {
     VolumeName::new(text).unwrap()
 }
