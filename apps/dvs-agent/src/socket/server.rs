@@ -112,7 +112,12 @@ async fn show_status(State(shown): State<Shown>) -> Json<Status> {
 /// An array of all volumes, sent as they are found.
 async fn list(State(shown): State<Shown>) -> Response {
     let (sender, mut receiver) = mpsc::channel(LISTED_AHEAD);
-    tokio::spawn(async move { view::each(&shown.stores, &shown.node, &sender).await });
+    tokio::spawn(async move {
+        tokio::select! {
+            () = view::each(&shown.stores, &shown.node, &sender) => {}
+            () = sender.closed() => {} // The client has left.
+        }
+    });
     let views = stream::poll_fn(move |context| receiver.poll_recv(context)).enumerate();
     let elements = views.map(|(index, view)| {
         let element = serde_json::to_string(&view)?;

@@ -111,6 +111,8 @@ pub(super) async fn each(stores: &StoreRegistry, node: &AttachmentRegistry, view
             }
         }
     }
+    // What a job has removed meanwhile is not missing.
+    unlisted.retain(|id| node.book(|book| book.of(id).is_some()));
     for id in unlisted {
         show(missing(&id, stores, node)).await;
     }
