@@ -149,16 +149,14 @@ impl Ledger {
         let Phase::Finished(finished) = &known.record.phase else { return false };
         let target = known.record.job.request.target();
         let mut subjects = subjects(known, finished.volume.as_ref());
-        match &finished.volume {
-            Some(volume) => subjects.push(Subject::Named(volume.name.clone())),
+        subjects.push(match &finished.volume {
+            Some(volume) => Subject::Named(volume.name.clone()),
             // It found nothing that it could have changed; now there may be something.
-            None => {
-                subjects.push(match target.store.clone().or_else(|| known.record.default_store.clone()) {
-                    Some(store) => Subject::Volume(VolumeId { store, name: target.name() }),
-                    None => Subject::InAnyStore(target.name()),
-                })
-            }
-        }
+            None => match target.store.clone().or_else(|| known.record.default_store.clone()) {
+                Some(store) => Subject::Volume(VolumeId { store, name: target.name() }),
+                None => Subject::InAnyStore(target.name()),
+            },
+        });
         subjects
             .iter()
             .any(|subject| self.last_change.get(subject).is_some_and(|order| *order > finished.order))
